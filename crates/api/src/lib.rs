@@ -1,0 +1,14 @@
+//! Wire types of the house: what travels over HTTP and what lies in JSON files on the volumes.
+//!
+//! No I/O, no clock, no engine. Everything here is data, its validation and its defaults.
+
+pub mod dataset;
+pub mod error;
+pub mod model;
+pub mod picture;
+pub mod predict;
+pub mod preprocess;
+pub mod train;
+
+pub use error::{ErrorBody, ErrorCode, ErrorDetail};
+pub use picture::{Background, Filter, Fit, Format, PreprocessSpec};

@@ -75,8 +75,8 @@ pub struct Backbone {
 pub struct Metrics {
     /// On the train split.
     pub accuracy: f64,
-    /// On the validation split.
-    pub val_accuracy: f64,
+    /// On the validation split; null where it is empty.
+    pub val_accuracy: Option<f64>,
     /// On the test split.
     pub test_accuracy: Option<f64>,
 }

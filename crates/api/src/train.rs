@@ -57,7 +57,8 @@ pub struct Hyperparameters {
     /// Seeds every random choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Epochs without a better validation loss before training stops; 0 never stops early.
+    /// Epochs without a better validation loss (train loss where there is no validation split) before training
+    /// stops; 0 never stops early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u32>,
     /// Side in pixels the network sees; the graph resamples the dataset's pictures to it.
@@ -85,7 +86,8 @@ pub struct Settings {
     pub augmentation: Augmentation,
     /// Seeds every random choice.
     pub seed: u64,
-    /// Epochs without a better validation loss before training stops; 0 never stops early.
+    /// Epochs without a better validation loss (train loss where there is no validation split) before training
+    /// stops; 0 never stops early.
     pub patience: u32,
     /// Side in pixels the network sees.
     pub input_size: u32,
@@ -310,10 +312,10 @@ pub struct EpochMetrics {
     pub loss: f64,
     /// Share of the train split classified rightly during the epoch, 0..=1.
     pub accuracy: f64,
-    /// Mean cross-entropy on the validation split.
-    pub val_loss: f64,
-    /// Share of the validation split classified rightly, 0..=1.
-    pub val_accuracy: f64,
+    /// Mean cross-entropy on the validation split. Null where the split is empty.
+    pub val_loss: Option<f64>,
+    /// Share of the validation split classified rightly, 0..=1. Null where the split is empty.
+    pub val_accuracy: Option<f64>,
     /// Learning rate of the last step.
     pub learning_rate: f64,
     /// Training pictures per second in this epoch.
@@ -330,12 +332,12 @@ pub struct EpochMetrics {
 pub struct Results {
     /// Train accuracy of the kept epoch, 0..=1.
     pub accuracy: f64,
-    /// Validation accuracy of the kept epoch, 0..=1.
-    pub val_accuracy: f64,
+    /// Validation accuracy of the kept epoch, 0..=1. Null where the split is empty.
+    pub val_accuracy: Option<f64>,
     /// Train loss of the kept epoch.
     pub loss: f64,
-    /// Validation loss of the kept epoch.
-    pub val_loss: f64,
+    /// Validation loss of the kept epoch. Null where the split is empty.
+    pub val_loss: Option<f64>,
     /// Settings under the original's names.
     pub model_params: ModelParams,
     /// Accuracy on the test split, which nothing before looked at, 0..=1. Null where the split is empty.
@@ -348,8 +350,12 @@ pub struct Results {
     pub per_class: Vec<ClassMetrics>,
     /// Test split: row = true class, column = predicted class.
     pub confusion_matrix: Vec<Vec<u64>>,
-    /// Epoch whose weights were kept: the one of the least validation loss.
+    /// Epoch whose weights were kept: the one of the least validation loss, or of the least train loss where there
+    /// is no validation split.
     pub best_epoch: u32,
+    /// What a person should know about this run, one sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// One entry per epoch.
     pub curves: Vec<EpochMetrics>,
     /// Seconds by stage.

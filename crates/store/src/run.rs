@@ -1,0 +1,224 @@
+//! Runs: one folder each, written by one trainer, read by anyone.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{Result, StoreError, Volumes, atomic, check_name, clock};
+use api::train::{Hyperparameters, Progress, Results, RunSpec, RunState, RunStatus};
+
+const SPEC: &str = "run.json";
+const STATUS: &str = "status.json";
+const PROGRESS: &str = "progress.jsonl";
+const RESULTS: &str = "results.json";
+const LOCK: &str = "lock";
+const CANCEL: &str = "cancel";
+const LOG: &str = "trainer.log";
+
+const QUEUED: RunStatus =
+    RunStatus { state: RunState::Queued, reason: None, started: None, ended: None, version: None };
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What was asked for.
+    pub spec: RunSpec,
+}
+
+/// Held by the one process that works on a run; the system lets go of it when the process dies, however it dies.
+#[derive(Debug)]
+pub struct RunLock(#[expect(dead_code, reason = "held, never read")] File);
+
+impl Volumes {
+    /// Makes a run in state queued.
+    pub fn create_run(&self, dataset: &str, model: &str, hyperparameters: Hyperparameters) -> Result<Run> {
+        check_name("dataset", dataset)?;
+        check_name("model", model)?;
+        let mut staging = atomic::Staging::new(&self.staging2(), "run-")?;
+        atomic::write_json(&staging.path().join(STATUS), &QUEUED)?;
+        atomic::create_dirs(&self.runs_dir())?;
+        loop {
+            let spec = RunSpec {
+                run: clock::stamp(),
+                dataset: dataset.to_owned(),
+                model: model.to_owned(),
+                hyperparameters: hyperparameters.clone(),
+                created: clock::now_rfc3339(),
+            };
+            atomic::write_json(&staging.path().join(SPEC), &spec)?;
+            let dir = self.runs_dir().join(&spec.run);
+            if staging.publish(&dir)? {
+                return Ok(Run { dir, spec });
+            }
+        }
+    }
+
+    /// All readable runs, newest first.
+    pub fn runs(&self) -> Result<Vec<Run>> {
+        let mut dirs = atomic::list_dirs(&self.runs_dir())?;
+        dirs.reverse();
+        Ok(dirs.into_iter().filter_map(|(_, dir)| Run::open(&dir).ok()).collect())
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none of this id.
+    pub fn run(&self, id: &str) -> Result<Run> {
+        check_name("run", id)?;
+        let dir = self.runs_dir().join(id);
+        if !dir.is_dir() {
+            return Err(StoreError::NotFound { what: "run", name: id.to_owned() });
+        }
+        Run::open(&dir)
+    }
+}
+
+impl Run {
+    /// Opens a run by its folder.
+    pub fn open(dir: &Path) -> Result<Self> {
+        Ok(Self { dir: dir.to_owned(), spec: atomic::read_json(&dir.join(SPEC), "run spec")? })
+    }
+
+    /// Id of the run.
+    pub fn id(&self) -> &str {
+        &self.spec.run
+    }
+
+    /// Path of `run.json`.
+    pub fn spec_path(&self) -> PathBuf {
+        self.dir.join(SPEC)
+    }
+
+    /// Path of the trainer's log.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join(LOG)
+    }
+
+    /// Takes the run for this process.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if another live process has it.
+    pub fn lock(&self) -> Result<RunLock> {
+        let path = self.dir.join(LOCK);
+        let file = File::create(&path).map_err(StoreError::write(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(RunLock(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(StoreError::Busy(self.spec.run.clone())),
+            Err(fs::TryLockError::Error(e)) => Err(StoreError::write(&path)(e)),
+        }
+    }
+
+    /// Whether a live process works on the run.
+    pub fn is_locked(&self) -> bool {
+        File::open(self.dir.join(LOCK)).is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    }
+
+    /// Where the run stands, as last written.
+    pub fn written_status(&self) -> Result<RunStatus> {
+        atomic::read_json(&self.dir.join(STATUS), "run status")
+    }
+
+    /// Where the run stands: a run that says it is running while no process works on it has failed.
+    ///
+    /// A queued run stays queued: its trainer may not have begun.
+    pub fn status(&self) -> Result<RunStatus> {
+        let alive = self.is_locked();
+        // Read after the lock was tried: a trainer writes its last status before it lets go.
+        let mut status = self.written_status()?;
+        if status.state == RunState::Running && !alive {
+            status.state = RunState::Failed;
+            status.reason = Some("the trainer ended without finishing the run (it crashed or was killed)".into());
+        }
+        Ok(status)
+    }
+
+    /// Replaces the status.
+    pub fn write_status(&self, status: &RunStatus) -> Result<()> {
+        atomic::write_json(&self.dir.join(STATUS), status)
+    }
+
+    /// Marks a run that nothing works on as ended, unless it has ended already. Returns the status it has then.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if a live process works on it.
+    pub fn bury(&self, state: RunState, reason: &str) -> Result<RunStatus> {
+        let _lock = self.lock()?;
+        let mut status = self.written_status()?;
+        if !status.state.is_final() {
+            status.state = state;
+            status.reason = Some(reason.to_owned());
+            status.ended = Some(clock::now_rfc3339());
+            self.write_status(&status)?;
+        }
+        Ok(status)
+    }
+
+    /// Appends one line of progress.
+    pub fn append_progress(&self, progress: &Progress) -> Result<()> {
+        let path = self.dir.join(PROGRESS);
+        let mut line = serde_json::to_vec(progress).map_err(|e| StoreError::Draft(e.to_string()))?;
+        line.push(b'\n');
+        let file = File::options().create(true).append(true).open(&path);
+        file.and_then(|mut f| f.write_all(&line)).map_err(StoreError::write(&path))
+    }
+
+    /// Complete lines of progress from byte `offset` on, and the offset to go on from.
+    ///
+    /// A line that cannot be parsed (a crash cut it off) is passed over.
+    pub fn progress_from(&self, offset: u64) -> Result<(Vec<Progress>, u64)> {
+        let path = self.dir.join(PROGRESS);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((vec![], offset)),
+            Err(e) => return Err(StoreError::read(&path)(e)),
+        };
+        let mut text = vec![];
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.read_to_end(&mut text))
+            .map_err(StoreError::read(&path))?;
+        let complete = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let lines = text[..complete].split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        Ok((lines.collect(), offset + complete as u64))
+    }
+
+    /// Asks whoever works on the run to stop.
+    pub fn request_cancel(&self) -> Result<()> {
+        let path = self.dir.join(CANCEL);
+        File::create(&path).map(drop).map_err(StoreError::write(&path))
+    }
+
+    /// Whether someone asked for a stop.
+    pub fn cancel_requested(&self) -> bool {
+        self.dir.join(CANCEL).exists()
+    }
+
+    /// Publishes the results.
+    pub fn write_results(&self, results: &Results) -> Result<()> {
+        atomic::write_json(&self.dir.join(RESULTS), results)
+    }
+
+    /// The results, once there are any.
+    pub fn results(&self) -> Result<Option<Results>> {
+        match atomic::read_json(&self.dir.join(RESULTS), "results file") {
+            Ok(results) => Ok(Some(results)),
+            Err(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Last lines of the trainer's log, at most `bytes` long.
+    pub fn log_tail(&self, bytes: u64) -> String {
+        let Ok(mut file) = File::open(self.log_path()) else { return String::new() };
+        let start = file.metadata().map_or(0, |m| m.len()).saturating_sub(bytes);
+        let mut text = vec![];
+        if file.seek(SeekFrom::Start(start)).and_then(|_| file.read_to_end(&mut text)).is_err() {
+            return String::new();
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}

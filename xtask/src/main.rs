@@ -1,1 +1,72 @@
-fn main() {}
+//! `cargo xtask`: the commands that the README names and CI calls.
+//!
+//! Sets up what is missing, builds, and hands over; it serves nothing and decides nothing about pictures or models.
+
+mod cache;
+mod chromium;
+mod setup;
+mod suite;
+mod summary;
+mod tools;
+mod wheel;
+mod workspace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::{setup::Setup, tools::Tools, workspace::Workspace};
+
+/// What a checkout of Fovea can be asked to do.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", version)]
+enum Command {
+    /// Fetch what building and running need: the wasm target, ONNX Runtime and the backbone's weights
+    Setup,
+    /// Set up, build and start everything on loopback; Ctrl-C stops it
+    Up {
+        /// Passed on to `fovea up`: --data DIR, --port N, … (`fovea up --help` lists them)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Set up, build once and run every test, end to end included
+    Test,
+    /// Check formatting, and let clippy's warnings be errors
+    Lint,
+    /// Write docs/openapi.json from the web service's routes
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    let tools = Tools::from_env();
+    match command {
+        Command::Setup => {
+            let setup = Setup::run(&tools, &cache::folder()?)?;
+            for (name, path) in setup.environment() {
+                println!("{name}={}", path.display());
+            }
+        }
+        Command::Up { args } => {
+            let setup = Setup::run(&tools, &cache::folder()?)?;
+            workspace.build_native()?;
+            workspace.build_components()?;
+            return Err(workspace.become_fovea_up(&setup, &args));
+        }
+        Command::Test => return suite::run(&workspace, &tools),
+        Command::Lint => workspace.lint()?,
+        Command::Openapi => workspace.write_openapi()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -23,6 +23,8 @@ pub enum ErrorCode {
     TooSmall,
     /// The request is well formed but asks for something impossible (a value out of range, a wrong shape).
     Unprocessable,
+    /// The request comes from a place that must not make it (another site's page, a foreign host name).
+    Forbidden,
     /// No such thing.
     NotFound,
     /// The route exists, the method is not offered.
@@ -46,6 +48,7 @@ impl ErrorCode {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest | Self::Empty | Self::Undecodable | Self::Truncated => 400,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Conflict => 409,

@@ -1,0 +1,147 @@
+//! The threads guests run on, apart from those that accept, wait and answer; and the pulse that makes a guest which
+//! computes for long let the others have their turn.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use tokio::runtime;
+use tokio_util::task::AbortOnDropHandle;
+use wasmtime::Engine;
+
+use crate::RuntimeError;
+
+/// How long a guest computes before it yields: the resolution of time limits on a guest that spins.
+const TURN: Duration = Duration::from_millis(10);
+
+/// A pool of threads for guests.
+pub(crate) struct Compute {
+    /// `None` only while dropping.
+    pool: Option<runtime::Runtime>,
+    pulse: Pulse,
+}
+
+impl Compute {
+    pub(crate) fn start(engine: &Engine, threads: usize) -> Result<Self, RuntimeError> {
+        let failed = |source: std::io::Error| RuntimeError::Compute { source: source.into() };
+        let pool = runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("guest")
+            .enable_time()
+            .build()
+            .map_err(failed)?;
+        Ok(Self { pool: Some(pool), pulse: Pulse::start(engine.clone()).map_err(failed)? })
+    }
+
+    /// Runs a guest; dropping the handle stops it at its next turn.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        guest: impl Future<Output = T> + Send + 'static,
+    ) -> AbortOnDropHandle<T> {
+        let beat = self.pulse.beat();
+        AbortOnDropHandle::new(self.pool().spawn(async move {
+            let _beat = beat;
+            guest.await
+        }))
+    }
+
+    /// Runs work that blocks, such as compiling.
+    ///
+    /// # Errors
+    /// `Compute` if the work panics or the pool shuts down.
+    pub(crate) async fn run_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RuntimeError> {
+        self.pool().spawn_blocking(work).await.map_err(|source| RuntimeError::Compute { source: source.into() })
+    }
+
+    /// Drops something big, such as instances, where nobody waits for it.
+    pub(crate) fn dispose(&self, thing: impl Send + 'static) {
+        self.pool().spawn_blocking(move || drop(thing));
+    }
+
+    fn pool(&self) -> &runtime::Runtime {
+        self.pool.as_ref().expect("the pool is there until it is dropped")
+    }
+}
+
+impl Drop for Compute {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.shutdown_background();
+        }
+    }
+}
+
+/// Increments the engine's epoch once a turn while any guest runs, and rests while none does.
+struct Pulse {
+    state: Arc<PulseState>,
+}
+
+struct PulseState {
+    guests: AtomicUsize,
+    stopped: AtomicBool,
+    thread: std::sync::OnceLock<Thread>,
+}
+
+impl Pulse {
+    fn start(engine: Engine) -> std::io::Result<Self> {
+        let state = Arc::new(PulseState {
+            guests: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            thread: std::sync::OnceLock::new(),
+        });
+        let thread = thread::Builder::new().name("pulse".into()).spawn({
+            let state = Arc::clone(&state);
+            move || {
+                while !state.stopped.load(Ordering::Acquire) {
+                    if state.guests.load(Ordering::Acquire) == 0 {
+                        thread::park();
+                    } else {
+                        thread::sleep(TURN);
+                        engine.increment_epoch();
+                    }
+                }
+            }
+        })?;
+        state.thread.get_or_init(|| thread.thread().clone());
+        Ok(Self { state })
+    }
+
+    fn beat(&self) -> Beat {
+        if self.state.guests.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.state.wake();
+        }
+        Beat(Arc::clone(&self.state))
+    }
+}
+
+impl PulseState {
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.state.stopped.store(true, Ordering::Release);
+        self.state.wake();
+    }
+}
+
+/// Keeps the pulse going.
+struct Beat(Arc<PulseState>);
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        self.0.guests.fetch_sub(1, Ordering::AcqRel);
+    }
+}

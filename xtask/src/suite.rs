@@ -42,7 +42,7 @@ fn build_and_test(workspace: &Workspace, tools: &Tools, summary: &mut Summary) -
     let chromium = chromium::ensure(tools)?;
     // Another run in the same target folder would swap the programs that these tests start.
     let _alone = workspace.hold_target_folder()?;
-    workspace.build_components()?;
+    workspace.build_components_and_guests()?;
     workspace.build_everything_native()?;
 
     let mut cargo = workspace.cargo(["test", "--release", "--workspace", "--no-fail-fast", "--", "--show-output"]);

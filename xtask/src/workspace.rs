@@ -82,6 +82,24 @@ impl Workspace {
         self.run(["build", "--release", "--target", WASM_TARGET].into_iter().chain(packages(&FUNCTIONS)))
     }
 
+    /// Builds the functions' components, and those that only tests run.
+    pub fn build_components_and_guests(&self) -> Result<()> {
+        let guests = self.guests()?;
+        let guests: Vec<&str> = guests.iter().map(String::as_str).collect();
+        let arguments = ["build", "--release", "--target", WASM_TARGET].into_iter().chain(packages(&FUNCTIONS));
+        self.run(arguments.chain(packages(&guests)))
+    }
+
+    /// Packages in `tests/guests`: folder `x` holds `guest-x`.
+    fn guests(&self) -> Result<Vec<String>> {
+        let folder = self.root.join("tests/guests");
+        let cannot = || format!("cannot read {}", folder.display());
+        let entries =
+            fs::read_dir(&folder).with_context(cannot)?.collect::<Result<Vec<_>, _>>().with_context(cannot)?;
+        let packages = entries.iter().filter(|entry| entry.path().join("Cargo.toml").is_file());
+        Ok(packages.map(|entry| format!("guest-{}", entry.file_name().to_string_lossy())).collect())
+    }
+
     /// Becomes `fovea up`; returns only if that fails.
     pub fn become_fovea_up(&self, setup: &Setup, arguments: &[OsString]) -> anyhow::Error {
         let program = self.release().join("fovea");
@@ -113,8 +131,10 @@ impl Workspace {
     pub fn lint(&self) -> Result<()> {
         self.run(["fmt", "--all", "--check"])?;
         self.run(["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
-        let functions = ["clippy", "--release", "--target", WASM_TARGET].into_iter().chain(packages(&FUNCTIONS));
-        self.run(functions.chain(["--", "--deny", "warnings"]))
+        let guests = self.guests()?;
+        let guests: Vec<&str> = guests.iter().map(String::as_str).collect();
+        let components = ["clippy", "--release", "--target", WASM_TARGET].into_iter().chain(packages(&FUNCTIONS));
+        self.run(components.chain(packages(&guests)).chain(["--", "--deny", "warnings"]))
     }
 
     /// Asks the web service for its description and writes it down where it changed.

@@ -1,0 +1,142 @@
+//! `fovea`: starts everything on one machine, and looks after what lies on the volumes.
+//!
+//! Commands print and translate; datasets and models are the store's business, pictures the ingest's.
+
+mod dataset;
+mod models;
+mod ports;
+mod ready;
+mod supervisor;
+mod up;
+mod verify;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use store::Volumes;
+
+/// Image classifiers as functions that wake in milliseconds.
+#[derive(Parser)]
+#[command(name = "fovea", version, arg_required_else_help = true)]
+struct Cli {
+    /// Folder of datasets, runs and models
+    #[arg(long, global = true, env = "FOVEA_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+
+    /// Volume 1 (datasets), where it is not the data folder
+    #[arg(long, global = true, env = "FOVEA_VOLUME1", value_name = "DIR")]
+    volume1: Option<PathBuf>,
+
+    /// Volume 2 (runs and models), where it is not the data folder
+    #[arg(long, global = true, env = "FOVEA_VOLUME2", value_name = "DIR")]
+    volume2: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the page and both functions, and keep them running until Ctrl-C
+    Up(up::Options),
+    /// Look at datasets
+    #[command(subcommand)]
+    Dataset(dataset::Command),
+    /// List model versions, newest first
+    Models(models::Options),
+    /// Read every published dataset and model and compare it with its manifest
+    Verify(verify::Options),
+}
+
+fn main() -> ExitCode {
+    let mut out = io::stdout().lock();
+    match run(Cli::parse(), &mut out).and_then(|code| out.flush().map(|()| code).map_err(Into::into)) {
+        Ok(code) => code,
+        Err(error) if reader_is_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to be done where even this cannot be written.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, out: &mut impl Write) -> Result<ExitCode> {
+    let volumes = Volumes::new(
+        absolute("--volume1", cli.volume1.as_ref().unwrap_or(&cli.data))?,
+        absolute("--volume2", cli.volume2.as_ref().unwrap_or(&cli.data))?,
+    );
+    match cli.command {
+        Command::Up(options) => up::run(&options, &volumes, out)?,
+        Command::Dataset(command) => dataset::run(command, &volumes, out)?,
+        Command::Models(options) => models::run(&options, existing(&volumes)?, out)?,
+        Command::Verify(options) => return verify::run(&options, existing(&volumes)?, out),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn absolute(flag: &str, folder: &Path) -> Result<PathBuf> {
+    std::path::absolute(folder).with_context(|| format!("{flag} is no usable path"))
+}
+
+/// Volumes that are there: a mistyped one must not look like an empty one.
+fn existing(volumes: &Volumes) -> Result<&Volumes> {
+    for folder in [volumes.volume1(), volumes.volume2()] {
+        ensure!(
+            folder.is_dir(),
+            "there is no folder {}; name the right one with --data, or let `fovea up` make it",
+            folder.display()
+        );
+    }
+    Ok(volumes)
+}
+
+/// Whether the output went into a pipe whose reader has seen enough.
+fn reader_is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_are_told_by_name() {
+        for (line, named) in [
+            (&["fovea", "upp"][..], "'upp'"),
+            (&["fovea", "up", "--port", "0"], "--port"),
+            (&["fovea", "up", "--port", "70000"], "70000"),
+            (&["fovea", "up", "--host", "localhost:1"], "--host"),
+            (&["fovea", "dataset", "show"], "<ID>"),
+            (&["fovea", "verify", "--prot"], "--prot"),
+        ] {
+            let error = Cli::try_parse_from(line).err().expect("refused").to_string();
+            assert!(error.contains(named), "{line:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn data_may_stand_before_or_after_the_command() {
+        for line in [["fovea", "--data", "/d", "verify"], ["fovea", "verify", "--data", "/d"]] {
+            assert_eq!(Cli::try_parse_from(line).expect("accepted").data, Path::new("/d"));
+        }
+    }
+
+    #[test]
+    fn a_data_folder_that_is_not_there_is_no_empty_one() {
+        let error = existing(&Volumes::under("/nowhere/data")).expect_err("it is not there").to_string();
+        assert!(error.contains("/nowhere/data") && error.contains("--data"), "{error}");
+    }
+}

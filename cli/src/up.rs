@@ -1,0 +1,439 @@
+//! `fovea up`: the page and both functions on this machine, started together and stopped together.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, value_parser};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+use store::Volumes;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    ports::{self, Port},
+    ready,
+    supervisor::{Event, Patience, Service, Supervisor},
+};
+
+const PATIENCE: Patience = Patience {
+    shortest_pause: Duration::from_millis(250),
+    longest_pause: Duration::from_secs(10),
+    recovered_after: Duration::from_secs(60),
+    // Longer than the servers give to what they have begun, so that they end it themselves.
+    grace: Duration::from_secs(30),
+};
+
+/// The first start compiles the components, which takes a slow machine minutes.
+const START_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A start that takes longer is explained.
+const SOON: Duration = Duration::from_secs(3);
+
+/// What `fovea up` can be told.
+#[derive(Args)]
+pub struct Options {
+    /// Address to listen on; anything but loopback opens all of it to the network
+    #[arg(long, env = "FOVEA_HOST", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+
+    /// Port of the page
+    #[arg(long, env = "FOVEA_PORT", default_value_t = 8080, value_parser = value_parser!(u16).range(1..))]
+    port: u16,
+
+    /// Port of the preprocess function
+    #[arg(long, env = "FOVEA_PREPROCESS_PORT", default_value_t = 8081, value_parser = value_parser!(u16).range(1..))]
+    preprocess_port: u16,
+
+    /// Port of the inference function
+    #[arg(long, env = "FOVEA_INFERENCE_PORT", default_value_t = 8082, value_parser = value_parser!(u16).range(1..))]
+    inference_port: u16,
+
+    /// Folder of the functions' components [default: where cargo builds them]
+    #[arg(long, env = "FOVEA_COMPONENTS", value_name = "DIR")]
+    components: Option<PathBuf>,
+
+    /// Registry name of the model that the inference function serves
+    #[arg(long, env = "FOVEA_MODEL", default_value = "classifier", value_name = "NAME")]
+    model: String,
+}
+
+impl Options {
+    fn page(&self) -> SocketAddr {
+        (self.host, self.port).into()
+    }
+
+    fn preprocess(&self) -> SocketAddr {
+        (self.host, self.preprocess_port).into()
+    }
+
+    fn inference(&self) -> SocketAddr {
+        (self.host, self.inference_port).into()
+    }
+}
+
+/// Runs everything until a signal asks it to stop.
+pub fn run(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result<()> {
+    store::check_name("model", &options.model)?;
+    volumes.create().context("cannot make the data folders; name a writable folder with --data")?;
+    ports::check_free(&[
+        Port { address: options.page(), flag: "--port" },
+        Port { address: options.preprocess(), flag: "--preprocess-port" },
+        Port { address: options.inference(), flag: "--inference-port" },
+    ])?;
+    let services = services(options, volumes, &Programs::beside_this_one()?)?;
+    // Trainers whose parent died come to us instead of to init, so that none is left behind.
+    set_child_subreaper(Some(getpid())).context("cannot become the parent of orphaned processes")?;
+    // One thread: children end when the thread that started them does.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot set up a runtime")?;
+    runtime.block_on(supervise(options, volumes, services, out))
+}
+
+async fn supervise(options: &Options, volumes: &Volumes, services: Vec<Service>, out: &mut impl Write) -> Result<()> {
+    let mut stop = StopSignals::listen()?;
+    let mut supervisor = Supervisor::start(services, PATIENCE);
+    let urls = [options.page(), options.preprocess(), options.inference()].map(url);
+    let ran = tokio::select! {
+        started = start(&mut supervisor, &urls) => match started {
+            Ok(()) => {
+                writeln!(out, "{}", banner(&urls, volumes))?;
+                out.flush()?;
+                tokio::select! {
+                    () = restart_forever(&mut supervisor) => Ok(()),
+                    () = stop.next() => Ok(()),
+                }
+            }
+            Err(error) => Err(error),
+        },
+        () = stop.next() => Ok(()),
+    };
+    eprintln!("stopping");
+    tokio::select! {
+        events = supervisor.stop() => events.iter().for_each(tell),
+        // Who asks twice does not want to wait. The children hear of our end from the kernel.
+        () = stop.next() => bail!("stopped without waiting"),
+    }
+    end_orphans(PATIENCE.grace).await;
+    ran
+}
+
+/// Returns when everything answers; a server that ends before that has a reason that a new start would not change.
+async fn start(supervisor: &mut Supervisor, urls: &[String]) -> Result<()> {
+    let health: Vec<_> = urls.iter().map(|url| format!("{url}health/live")).collect();
+    let mut all_answer = std::pin::pin!(ready::wait_for(&health));
+    let mut explain = std::pin::pin!(sleep(SOON));
+    let mut explained = false;
+    let give_up = Instant::now() + START_TIMEOUT;
+    loop {
+        tokio::select! {
+            answered = &mut all_answer => return answered,
+            event = supervisor.event() => match event {
+                Event::Ended { service, status, .. } => {
+                    bail!("{service} ended while starting ({status}); what it said stands above")
+                }
+                Event::NotStarted { service, error, .. } => {
+                    return Err(error).with_context(|| format!("cannot start {service}"));
+                }
+                Event::Started { .. } | Event::Killed { .. } => {}
+            },
+            () = &mut explain, if !explained => {
+                eprintln!("starting; the first time, the functions are compiled for this machine");
+                explained = true;
+            }
+            () = tokio::time::sleep_until(give_up) => {
+                bail!("not everything answered within {} minutes", START_TIMEOUT.as_secs() / 60)
+            }
+        }
+    }
+}
+
+async fn restart_forever(supervisor: &mut Supervisor) {
+    loop {
+        tell(&supervisor.event().await);
+    }
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Started { service, pid } => eprintln!("{service} runs again (process {pid})"),
+        Event::Ended { service, status, pause } => {
+            eprintln!("{service} ended unexpectedly ({status}); starting it again in {pause:?}");
+        }
+        Event::NotStarted { service, error, pause } => {
+            eprintln!("{service} could not be started ({error}); trying again in {pause:?}");
+        }
+        Event::Killed { service } => eprintln!("{service} did not end when asked to, and was killed"),
+    }
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{}/", reachable(address))
+}
+
+/// Where a server is reached from this machine: one that listens everywhere listens on loopback too.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn banner([page, preprocess, inference]: &[String; 3], volumes: &Volumes) -> String {
+    let data = match (volumes.volume1().display(), volumes.volume2().display()) {
+        (one, _) if volumes.volume1() == volumes.volume2() => one.to_string(),
+        (one, two) => format!("{one} (datasets), {two} (runs and models)"),
+    };
+    format!(
+        "\nFovea is ready: open {page}\n\n  \
+         page        {page}\n  \
+         preprocess  {preprocess}\n  \
+         inference   {inference}\n  \
+         data        {data}\n\n\
+         Ctrl-C stops everything.\n"
+    )
+}
+
+/// The programs that are started.
+struct Programs {
+    runtime: PathBuf,
+    web: PathBuf,
+    trainer: PathBuf,
+    /// Where cargo puts components when it puts the programs here.
+    components: PathBuf,
+}
+
+impl Programs {
+    fn beside_this_one() -> Result<Self> {
+        let this = env::current_exe().context("cannot tell where this program lies")?;
+        Self::in_folder(this.parent().context("this program lies in no folder")?)
+    }
+
+    fn in_folder(folder: &Path) -> Result<Self> {
+        let program = |name: &str, package: &str| {
+            let path = folder.join(name);
+            ensure!(
+                path.is_file(),
+                "{name} is not in {}; build it (cargo build --release -p {package}), or run `cargo xtask up`",
+                folder.display()
+            );
+            Ok(path)
+        };
+        Ok(Self {
+            runtime: program("fovea-runtime", "runtime")?,
+            web: program("fovea-web", "web")?,
+            trainer: program("fovea-trainer", "trainer")?,
+            components: folder.parent().unwrap_or(folder).join("wasm32-wasip2/release"),
+        })
+    }
+}
+
+/// The two servers, told of each other.
+fn services(options: &Options, volumes: &Volumes, programs: &Programs) -> Result<Vec<Service>> {
+    let components = options.components.as_deref().unwrap_or(&programs.components);
+    let component = |name: &str| {
+        let path = components.join(name).with_extension("wasm");
+        ensure!(
+            path.is_file(),
+            "the component {} is missing; build it (cargo build --release --target wasm32-wasip2 -p {name}), or name \
+             its folder with --components",
+            path.display()
+        );
+        Ok(path)
+    };
+
+    let preprocess = function("preprocess", &component("preprocess")?, options.preprocess());
+    let mut inference = function("inference", &component("inference")?, options.inference());
+    inference.push(",mount=");
+    inference.push(volumes.current_link(&options.model));
+    inference.push(":/model,ready=/health/ready");
+    let runtime = Service {
+        name: "fovea-runtime",
+        program: programs.runtime.clone(),
+        arguments: vec!["--function".into(), preprocess, "--function".into(), inference],
+        environment: Vec::new(),
+    };
+
+    let web = Service {
+        name: "fovea-web",
+        program: programs.web.clone(),
+        arguments: Vec::new(),
+        environment: vec![
+            ("FOVEA_LISTEN", options.page().to_string().into()),
+            ("FOVEA_VOLUME1", volumes.volume1().into()),
+            ("FOVEA_VOLUME2", volumes.volume2().into()),
+            ("FOVEA_MODEL", options.model.clone().into()),
+            ("FOVEA_TRAINER", programs.trainer.clone().into()),
+            ("PREPROCESS_URL", url(options.preprocess()).into()),
+            ("INFERENCE_URL", url(options.inference()).into()),
+        ],
+    };
+    Ok(vec![runtime, web])
+}
+
+/// `name=…,component=…,listen=…` as the runtime's `--function` takes it.
+fn function(name: &str, component: &Path, listen: SocketAddr) -> OsString {
+    let mut text = OsString::from(format!("name={name},listen={listen},component="));
+    text.push(component);
+    text
+}
+
+/// Ctrl-C, a polite kill, and the terminal's end.
+struct StopSignals(Vec<tokio::signal::unix::Signal>);
+
+impl StopSignals {
+    fn listen() -> Result<Self> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let signals = kinds.into_iter().map(signal).collect::<io::Result<_>>();
+        Ok(Self(signals.context("cannot listen for signals")?))
+    }
+
+    async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let any = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// Ends processes whose parent, one of our children, is gone.
+async fn end_orphans(grace: Duration) {
+    if signal_orphans(Signal::TERM) == 0 {
+        return;
+    }
+    if timeout(grace, collect_orphans()).await.is_err() {
+        signal_orphans(Signal::KILL);
+        collect_orphans().await;
+    }
+}
+
+fn signal_orphans(signal: Signal) -> usize {
+    let orphans = children_of_this_process();
+    for orphan in &orphans {
+        // One that has just ended cannot be signalled, and need not be.
+        let _ = kill_process(*orphan, signal);
+    }
+    orphans.len()
+}
+
+async fn collect_orphans() {
+    // An error says that no child is left.
+    while let Ok(collected) = wait(WaitOptions::NOHANG) {
+        if collected.is_none() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn children_of_this_process() -> Vec<Pid> {
+    let this = getpid().as_raw_nonzero();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let ids = processes.flatten().filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    ids.filter(|id| parent(*id) == Some(this.get())).collect()
+}
+
+/// The fourth field of `/proc/<id>/stat`; the second, a name in brackets, may hold anything.
+fn parent(id: Pid) -> Option<i32> {
+    let stat = std::fs::read(format!("/proc/{}/stat", id.as_raw_nonzero())).ok()?;
+    let after_name = stat.rsplit(|byte| *byte == b')').next()?;
+    std::str::from_utf8(after_name).ok()?.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &[&str]) -> Options {
+        Line::parse_from([&["up"], arguments].concat()).options
+    }
+
+    fn empty_files(folder: &Path, names: &[&str]) {
+        for name in names {
+            fs::create_dir_all(folder.join(name).parent().expect("a folder")).expect("a folder");
+            fs::write(folder.join(name), "").expect("a file");
+        }
+    }
+
+    const PROGRAMS: [&str; 3] = ["release/fovea-runtime", "release/fovea-web", "release/fovea-trainer"];
+    const COMPONENTS: [&str; 2] = ["wasm32-wasip2/release/preprocess.wasm", "wasm32-wasip2/release/inference.wasm"];
+
+    #[test]
+    fn both_servers_are_told_of_each_other() {
+        let target = tempfile::tempdir().expect("a temporary folder");
+        empty_files(target.path(), &PROGRAMS);
+        empty_files(target.path(), &COMPONENTS);
+        let programs = Programs::in_folder(&target.path().join("release")).expect("all are there");
+        let options = options(&["--host", "0.0.0.0", "--port", "1", "--preprocess-port", "2", "--inference-port", "3"]);
+        let services = services(&options, &Volumes::new("/one", "/two"), &programs).expect("all is there");
+
+        let components = target.path().join("wasm32-wasip2/release");
+        let components = components.display();
+        let expected = [
+            "--function".to_owned(),
+            format!("name=preprocess,listen=0.0.0.0:2,component={components}/preprocess.wasm"),
+            "--function".to_owned(),
+            format!(
+                "name=inference,listen=0.0.0.0:3,component={components}/inference.wasm,\
+                 mount=/two/models/classifier/current:/model,ready=/health/ready"
+            ),
+        ];
+        assert_eq!(services[0].arguments, expected.map(OsString::from));
+        let web = &services[1].environment;
+        let value = |name| web.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_str().expect("text"));
+        assert_eq!(value("FOVEA_LISTEN"), Some("0.0.0.0:1"));
+        assert_eq!((value("FOVEA_VOLUME1"), value("FOVEA_VOLUME2")), (Some("/one"), Some("/two")));
+        assert_eq!(value("PREPROCESS_URL"), Some("http://127.0.0.1:2/"));
+        assert_eq!(value("INFERENCE_URL"), Some("http://127.0.0.1:3/"));
+    }
+
+    #[test]
+    fn what_was_not_built_is_named_with_the_command_that_builds_it() {
+        let target = tempfile::tempdir().expect("a temporary folder");
+        empty_files(target.path(), &PROGRAMS[..1]);
+        let release = target.path().join("release");
+        let error = Programs::in_folder(&release).err().expect("two are missing").to_string();
+        assert!(error.contains("fovea-web is not in") && error.contains("cargo build --release -p web"), "{error}");
+
+        empty_files(target.path(), &PROGRAMS);
+        empty_files(target.path(), &COMPONENTS[..1]);
+        let programs = Programs::in_folder(&release).expect("all are there");
+        let error = services(&options(&[]), &Volumes::under("/data"), &programs).expect_err("one is missing");
+        assert!(error.to_string().contains("--target wasm32-wasip2 -p inference"), "{error}");
+    }
+
+    #[test]
+    fn everything_is_on_loopback_unless_told_otherwise() {
+        let options = options(&[]);
+        assert!([options.page(), options.preprocess(), options.inference()].iter().all(|a| a.ip().is_loopback()));
+    }
+
+    #[test]
+    fn a_childs_parent_is_this_process() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep runs");
+        assert!(children_of_this_process().contains(&Pid::from_child(&child)));
+        child.kill().expect("it runs");
+        child.wait().expect("it ended");
+        assert!(!children_of_this_process().contains(&Pid::from_child(&child)));
+    }
+}

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use base64::{
-    Engine,
-    alphabet,
+    Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use serde::{Deserialize, Serialize};
@@ -74,7 +73,8 @@ impl EncodedImage {
             text.into()
         };
         BASE64.decode(text.as_bytes()).map_err(|e| {
-            let message = format!("image is not base64: {}; send the file's bytes as base64", e.to_string().to_lowercase());
+            let message =
+                format!("image is not base64: {}; send the file's bytes as base64", e.to_string().to_lowercase());
             ErrorDetail::new(ErrorCode::BadRequest, message)
         })
     }

@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    fmt::Display,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -26,7 +27,7 @@ use crate::{
 
 const PATIENCE: Patience = Patience {
     shortest_pause: Duration::from_millis(250),
-    longest_pause: Duration::from_secs(10),
+    longest_pause: Duration::from_secs(3),
     recovered_after: Duration::from_secs(60),
     // Longer than the servers give to what they have begun, so that they end it themselves.
     grace: Duration::from_secs(30),
@@ -105,8 +106,8 @@ async fn supervise(options: &Options, volumes: &Volumes, services: Vec<Service>,
     let ran = tokio::select! {
         started = start(&mut supervisor, &urls) => match started {
             Ok(()) => {
-                writeln!(out, "{}", banner(&urls, volumes))?;
-                out.flush()?;
+                // Who does not read is served all the same.
+                let _ = writeln!(out, "{}", banner(&urls, volumes)).and_then(|()| out.flush());
                 tokio::select! {
                     () = restart_forever(&mut supervisor) => Ok(()),
                     () = stop.next() => Ok(()),
@@ -116,7 +117,7 @@ async fn supervise(options: &Options, volumes: &Volumes, services: Vec<Service>,
         },
         () = stop.next() => Ok(()),
     };
-    eprintln!("stopping");
+    say("stopping");
     tokio::select! {
         events = supervisor.stop() => events.iter().for_each(tell),
         // Who asks twice does not want to wait. The children hear of our end from the kernel.
@@ -146,7 +147,7 @@ async fn start(supervisor: &mut Supervisor, urls: &[String]) -> Result<()> {
                 Event::Started { .. } | Event::Killed { .. } => {}
             },
             () = &mut explain, if !explained => {
-                eprintln!("starting; the first time, the functions are compiled for this machine");
+                say("starting; the first time, the functions are compiled for this machine");
                 explained = true;
             }
             () = tokio::time::sleep_until(give_up) => {
@@ -164,15 +165,20 @@ async fn restart_forever(supervisor: &mut Supervisor) {
 
 fn tell(event: &Event) {
     match event {
-        Event::Started { service, pid } => eprintln!("{service} runs again (process {pid})"),
+        Event::Started { service, pid } => say(format!("{service} runs again (process {pid})")),
         Event::Ended { service, status, pause } => {
-            eprintln!("{service} ended unexpectedly ({status}); starting it again in {pause:?}");
+            say(format!("{service} ended unexpectedly ({status}); starting it again in {pause:?}"));
         }
         Event::NotStarted { service, error, pause } => {
-            eprintln!("{service} could not be started ({error}); trying again in {pause:?}");
+            say(format!("{service} could not be started ({error}); trying again in {pause:?}"));
         }
-        Event::Killed { service } => eprintln!("{service} did not end when asked to, and was killed"),
+        Event::Killed { service } => say(format!("{service} did not end when asked to, and was killed")),
     }
+}
+
+/// A line for people. A terminal that was closed cannot show it, and must not keep us from stopping cleanly.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn url(address: SocketAddr) -> String {

@@ -47,9 +47,11 @@ pub enum IngestError {
         /// The cause, if there is one below.
         source: Option<reqwest::Error>,
     },
-    /// A file's bytes are not the ones that were counted in.
-    #[error("the file {name:?} changed while it was being read; try again when nothing writes to it")]
-    Changed {
+    /// What was told of a picture does not fit the bytes that were counted in.
+    #[error(
+        "what preprocessing says of {name:?} does not fit the file: it changed in between, or preprocessing is of another version; try again"
+    )]
+    Mismatch {
         /// Path inside the upload.
         name: String,
     },
@@ -109,7 +111,7 @@ impl IngestError {
             Self::TooLarge(_) => ErrorCode::TooLarge,
             Self::Layout(_) | Self::NothingLeft { .. } | Self::Options(_) => ErrorCode::Unprocessable,
             Self::Function { code, .. } => *code,
-            Self::Changed { .. } => ErrorCode::Conflict,
+            Self::Mismatch { .. } => ErrorCode::Conflict,
             Self::NoRoom { .. } => ErrorCode::InsufficientStorage,
             Self::Write { source, .. } if is_full(source) => ErrorCode::InsufficientStorage,
             Self::Store(store) if store.is_disk_full() => ErrorCode::InsufficientStorage,

@@ -4,24 +4,36 @@
 //! What a picture's bytes mean is decided elsewhere, by a [`Preprocess`]; how a dataset lies on the volume too, by
 //! `store`.
 
+mod archive;
+mod clean;
+mod collect;
 mod error;
+pub mod fashion_mnist;
+mod layout;
 mod limits;
+mod near;
+mod path;
 mod preprocess;
+mod reporter;
+mod room;
+mod run;
+mod split;
 mod upload;
 
 use api::{
-    Background, Filter, Fit,
-    dataset::{NearDuplicates, Rejected},
+    Background, Filter, Fit, PreprocessSpec,
+    dataset::{NearDuplicates, Rejected, Split},
 };
+use bytes::Bytes;
 use serde::Serialize;
 use std::path::PathBuf;
 use store::{Published, Volumes};
-use tokio::sync::watch;
 
 pub use error::IngestError;
 pub use imaging::Probe;
 pub use limits::Limits;
 pub use preprocess::{FunctionClient, Native, Patience, Preprocess, Processed, Refusal};
+pub use split::{TEST_RATIO, VALIDATION_RATIO};
 pub use upload::Upload;
 
 /// Result of this crate.
@@ -41,6 +53,26 @@ pub enum Source {
     Folder(PathBuf),
     /// Files received one by one.
     Upload(Upload),
+    /// Pictures that are in memory already; for samples and small sets.
+    Memory {
+        /// Name of the set.
+        name: String,
+        /// The pictures.
+        pictures: Vec<Picture>,
+    },
+}
+
+/// A picture in memory.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// A path to know it by.
+    pub name: String,
+    /// Its class.
+    pub label: String,
+    /// Its split, if it has one already.
+    pub split: Option<Split>,
+    /// The encoded picture.
+    pub bytes: Bytes,
 }
 
 /// What the caller may choose about one dataset.
@@ -118,16 +150,13 @@ impl<P: Preprocess> Ingest<P> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self { volumes, preprocess, limits: Limits::default(), concurrency: (2 * cores).clamp(4, 32) }
     }
+}
 
-    /// Makes a dataset of an upload.
-    ///
-    /// Dropping the future ends the work soon after and leaves nothing behind.
-    ///
-    /// # Errors
-    /// Only for the upload as a whole, see [`IngestError`]; a bad picture is listed in [`Outcome::rejected`].
-    pub async fn run(&self, source: Source, options: Options, progress: watch::Sender<Progress>) -> Result<Outcome> {
-        progress.send_replace(Progress::default());
-        let _ = (source, options);
-        Err(IngestError::Cancelled)
+impl Options {
+    /// How pictures are processed; a square of `side` where no size was asked for.
+    fn spec(&self, side: u32) -> PreprocessSpec {
+        let (width, height) = self.size.unwrap_or((side, side));
+        let Self { fit, filter, background, .. } = *self;
+        PreprocessSpec { width, height, fit, filter, background, ..PreprocessSpec::square(side) }
     }
 }

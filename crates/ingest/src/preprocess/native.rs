@@ -21,12 +21,12 @@ impl Native {
 
 impl Preprocess for Native {
     async fn probe(&self, picture: Bytes) -> Result<Probe, Refusal> {
-        let limits = self.limits.clone();
+        let limits = self.limits;
         blocking(move || imaging::probe(&picture, &limits)).await
     }
 
     async fn process(&self, picture: Bytes, spec: &PreprocessSpec) -> Result<Processed, Refusal> {
-        let (limits, spec) = (self.limits.clone(), spec.clone());
+        let (limits, spec) = (self.limits, spec.clone());
         let picture = blocking(move || imaging::process(&picture, &spec, &limits)).await?;
         Ok(Processed { facts: picture.facts, pixels: picture.pixels })
     }

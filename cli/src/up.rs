@@ -28,7 +28,7 @@ use crate::{
 const PATIENCE: Patience = Patience {
     shortest_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(3),
-    recovered_after: Duration::from_secs(60),
+    recovered_after: Duration::from_secs(10),
     // Longer than the servers give to what they have begun, so that they end it themselves.
     grace: Duration::from_secs(30),
 };

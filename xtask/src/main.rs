@@ -11,7 +11,7 @@ mod tools;
 mod wheel;
 mod workspace;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, io::stdout, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
@@ -64,7 +64,10 @@ fn run(command: Command) -> Result<ExitCode> {
             workspace.build_components()?;
             return Err(workspace.become_fovea_up(&setup, &args));
         }
-        Command::Test => return suite::run(&workspace, &tools),
+        Command::Test => {
+            let good = suite::run(&workspace, &tools, cache::folder, &mut stdout().lock())?;
+            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Lint => workspace.lint()?,
         Command::Openapi => workspace.write_openapi()?,
     }

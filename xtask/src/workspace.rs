@@ -29,6 +29,7 @@ const PROGRAMS: [&str; 4] = ["cli", "runtime", "trainer", "web"];
 pub struct Workspace {
     root: PathBuf,
     target: PathBuf,
+    cargo: PathBuf,
 }
 
 impl Workspace {
@@ -40,7 +41,14 @@ impl Workspace {
         let root = package.parent().context("the xtask package lies in no workspace")?.to_owned();
         let program = env::current_exe().context("cannot tell where xtask lies")?;
         let target = program.ancestors().nth(2).context("xtask lies in no target folder")?.to_owned();
-        Ok(Self { root, target })
+        let cargo = env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
+        Ok(Self { root, target, cargo })
+    }
+
+    /// A checkout under `root` whose target folder is `root/target`, and a program that stands in for cargo.
+    #[cfg(test)]
+    pub fn pretend(root: PathBuf, cargo: PathBuf) -> Self {
+        Self { target: root.join("target"), root, cargo }
     }
 
     /// Where native programs are built.
@@ -55,7 +63,7 @@ impl Workspace {
 
     /// A cargo command on this checkout.
     pub fn cargo<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = Command::new(&self.cargo);
         command.args(arguments).current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         command
     }

@@ -59,12 +59,14 @@ impl EncodedImage {
     pub fn decode(&self) -> Result<Vec<u8>, ErrorDetail> {
         let mut text = self.image.trim_ascii();
         if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
-            let (header, data) = text.split_once(',').unwrap_or((text, ""));
-            let marker = header.rsplit(';').next().unwrap_or_default();
-            if !marker.trim_ascii().eq_ignore_ascii_case("base64") {
+            let data = text.split_once(',').filter(|(header, _)| {
+                let marker = header.rsplit(';').next().unwrap_or_default();
+                marker.trim_ascii().eq_ignore_ascii_case("base64")
+            });
+            let Some((_, data)) = data else {
                 let message = "the data: URL is not base64; expected data:<media type>;base64,<data>";
                 return Err(ErrorDetail::new(ErrorCode::BadRequest, message));
-            }
+            };
             text = data;
         }
         let text: Cow<'_, str> = if text.bytes().any(|b| b.is_ascii_whitespace()) {

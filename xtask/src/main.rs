@@ -2,8 +2,8 @@
 //!
 //! Sets up what is missing, builds, and hands over; it serves nothing and decides nothing about pictures or models.
 
+mod browser;
 mod cache;
-mod chromium;
 mod setup;
 mod suite;
 mod summary;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    chromium,
+    browser,
     setup::Setup,
     summary::Summary,
     tools::Tools,
@@ -50,7 +50,7 @@ fn build_and_test(
     out: &mut impl Write,
 ) -> Result<()> {
     let setup = Setup::run(tools, &cache()?)?;
-    let chromium = chromium::ensure(tools)?;
+    let driver = browser::ensure(tools)?;
     // Another run in the same target folder would swap the programs that these tests start.
     let _alone = workspace.hold_target_folder()?;
     workspace.build_components_and_guests()?;
@@ -59,7 +59,7 @@ fn build_and_test(
     let mut cargo = workspace.cargo(["test", "--release", "--workspace", "--no-fail-fast", "--", "--show-output"]);
     cargo.envs(setup.environment());
     cargo.env("FOVEA_COMPONENTS", workspace.components());
-    cargo.env("CHROME", chromium);
+    cargo.env("CHROMEDRIVER", driver);
     let mut child = cargo.stdout(Stdio::piped()).spawn().context(workspace::NO_CARGO)?;
     let Some(lines) = child.stdout.take() else { bail!("cargo test has no output to read") };
     for line in BufReader::new(lines).split(b'\n') {
@@ -99,7 +99,7 @@ mod tests {
         onnxruntime(ARCH, OS).expect("this machine is supported").pretend(&cache);
         EFFICIENTNET_LITE0.pretend(&cache);
 
-        let fake = FakeTools::new(&[("rustc", "echo /tmp"), ("chromium", ""), ("cargo-fmt", ""), ("cargo", cargo)]);
+        let fake = FakeTools::new(&[("rustc", "echo /tmp"), ("chromedriver", ""), ("cargo-fmt", ""), ("cargo", cargo)]);
         let workspace = Workspace::pretend(folder.path().to_owned(), fake.path().join("cargo"));
         let mut out = Vec::new();
         let good = run(&workspace, &fake.tools(), || Ok(cache), &mut out).expect("it can be written");
@@ -142,11 +142,11 @@ mod tests {
     fn tests_are_told_where_everything_lies() {
         let (good, said) = run_with(&format!(
             "[ $1 = test ] || exit 0; echo '{PASSED}'; \
-             echo \"$ORT_DYLIB_PATH\"; echo \"$FOVEA_BACKBONE\"; echo \"$FOVEA_COMPONENTS\"; echo \"$CHROME\""
+             echo \"$ORT_DYLIB_PATH\"; echo \"$FOVEA_BACKBONE\"; echo \"$FOVEA_COMPONENTS\"; echo \"$CHROMEDRIVER\""
         ));
         assert!(good, "{said}");
         let lines: Vec<&str> = said.lines().collect();
-        let ends = ["/libonnxruntime.so", "/efficientnet-lite0.pth", "target/wasm32-wasip2/release", "/chromium"];
+        let ends = ["/libonnxruntime.so", "/efficientnet-lite0.pth", "target/wasm32-wasip2/release", "/chromedriver"];
         for (line, end) in lines[1..].iter().zip(ends) {
             assert!(line.ends_with(end), "{line} should end in {end}");
         }

@@ -6,9 +6,8 @@ use anyhow::{Result, bail};
 
 use crate::tools::{self, Tools};
 
-const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
-
-/// Where a Chromium lies; Debian's is installed where there is none and the user may install packages.
+/// Where ChromeDriver lies; Debian's, which brings Chromium along, is installed where there is none and the user may
+/// install packages.
 pub fn ensure(tools: &Tools) -> Result<PathBuf> {
     let we_are_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     ensure_as(tools, we_are_root)
@@ -20,30 +19,33 @@ fn ensure_as(tools: &Tools, we_are_root: bool) -> Result<PathBuf> {
     }
     let Some(mut update) = apt_get(tools).filter(|_| we_are_root) else {
         bail!(
-            "Chromium is not installed, and the end-to-end test drives it; install it (Debian: apt-get install chromium) \
-             and run this again"
+            "ChromeDriver is not installed, and the end-to-end test drives a browser through it; install it (Debian: \
+             apt-get install chromium-driver) and run this again"
         )
     };
-    eprintln!("setup: installing chromium");
+    eprintln!("setup: installing chromium-driver");
     // An index that is partly out of reach may still have the package: the installation decides.
     tools::output(update.arg("update"))?;
     if let Some(mut install) = apt_get(tools) {
-        let said = tools::output(install.args(["install", "--yes", "--no-install-recommends", "chromium"]))?;
+        let said = tools::output(install.args(["install", "--yes", "--no-install-recommends", "chromium-driver"]))?;
         if tools::disk_was_full(&said) {
-            bail!("apt-get could not install chromium: the disk is full; free about 500 MB and run this again");
+            bail!("apt-get could not install chromium-driver: the disk is full; free about 500 MB and run this again");
         }
         if !said.status.success() {
-            bail!("apt-get could not install chromium; install a Chromium and run this again ({})", complaint(&said));
+            bail!(
+                "apt-get could not install chromium-driver; install ChromeDriver and run this again ({})",
+                complaint(&said)
+            );
         }
     }
     match find(tools) {
         Some(program) => Ok(program),
-        None => bail!("apt-get installed chromium, but no chromium is in PATH; add its folder to PATH"),
+        None => bail!("apt-get installed chromium-driver, but no chromedriver is in PATH; add its folder to PATH"),
     }
 }
 
 fn find(tools: &Tools) -> Option<PathBuf> {
-    NAMES.iter().find_map(|name| tools.find(name))
+    tools.find("chromedriver")
 }
 
 fn apt_get(tools: &Tools) -> Option<std::process::Command> {
@@ -73,30 +75,30 @@ mod tests {
 
     #[test]
     fn a_browser_that_is_there_is_taken() {
-        let fake = FakeTools::new(&[("google-chrome", "exit 1"), ("apt-get", "exit 1")]);
+        let fake = FakeTools::new(&[("chromedriver", "exit 1"), ("apt-get", "exit 1")]);
         let program = ensure_as(&fake.tools(), true).expect("nothing is missing");
-        assert!(program.ends_with("google-chrome"));
+        assert!(program.ends_with("chromedriver"));
     }
 
     #[test]
     fn root_on_debian_gets_it_installed() {
         let bin = tempfile::tempdir().expect("a temporary folder");
-        let chromium = bin.path().join("chromium");
-        let script = format!("case \"$*\" in *install*chromium) echo > {} ;; esac", chromium.display());
+        let driver = bin.path().join("chromedriver");
+        let script = format!("case \"$*\" in *install*chromium-driver) echo > {} ;; esac", driver.display());
         let fake = FakeTools::new(&[("apt-get", &script)]);
         let path = std::env::join_paths([fake.path(), bin.path()]).expect("plain paths");
-        assert_eq!(ensure_as(&Tools::in_path(path), true).expect("it can be installed"), chromium);
+        assert_eq!(ensure_as(&Tools::in_path(path), true).expect("it can be installed"), driver);
     }
 
     #[test]
     fn without_the_means_to_install_the_remedy_is_named() {
-        check_refused(None, true, "apt-get install chromium");
-        check_refused(Some("exit 0"), false, "apt-get install chromium");
+        check_refused(None, true, "apt-get install chromium-driver");
+        check_refused(Some("exit 0"), false, "apt-get install chromium-driver");
         check_refused(
-            Some("echo 'E: Unable to locate package chromium' >&2; exit 100"),
+            Some("echo 'E: Unable to locate package chromium-driver' >&2; exit 100"),
             true,
-            "install a Chromium and run this again (E: Unable to locate package chromium)",
+            "install ChromeDriver and run this again (E: Unable to locate package chromium-driver)",
         );
-        check_refused(Some("exit 0"), true, "no chromium is in PATH");
+        check_refused(Some("exit 0"), true, "no chromedriver is in PATH");
     }
 }

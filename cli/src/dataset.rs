@@ -1,4 +1,4 @@
-//! `fovea dataset`: what datasets there are and what is in them.
+//! `fovea dataset`: what datasets there are and what is in them; how they are made stands in `add`.
 
 use std::io::Write;
 
@@ -7,11 +7,15 @@ use api::dataset::{DatasetManifest, Split};
 use clap::Subcommand;
 use store::Volumes;
 
-use crate::existing;
+use crate::{add, existing};
 
 /// What can be done with datasets.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Make a dataset of a folder or an archive of pictures
+    Add(Box<add::Add>),
+    /// Make a dataset of a sample, to have something real to try
+    Sample(Box<add::Sample>),
     /// List datasets, newest first
     List {
         /// Print their manifests as a JSON array
@@ -31,6 +35,8 @@ pub enum Command {
 /// Runs one of them.
 pub fn run(command: Command, volumes: &Volumes, out: &mut impl Write) -> Result<()> {
     match command {
+        Command::Add(options) => add::add(*options, volumes, out),
+        Command::Sample(options) => add::sample(*options, volumes, out),
         Command::List { json } => list(existing(volumes)?, json, out),
         Command::Show { id, json } => show(existing(volumes)?, &id, json, out),
     }

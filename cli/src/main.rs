@@ -2,6 +2,7 @@
 //!
 //! Commands print and translate; datasets and models are the store's business, pictures the ingest's.
 
+mod add;
 mod dataset;
 mod models;
 mod ports;
@@ -44,7 +45,7 @@ struct Cli {
 enum Command {
     /// Start the page and both functions, and keep them running until Ctrl-C
     Up(up::Options),
-    /// Look at datasets
+    /// Make datasets and look at them
     #[command(subcommand)]
     Dataset(dataset::Command),
     /// List model versions, newest first

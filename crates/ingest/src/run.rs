@@ -106,8 +106,9 @@ impl<P: Preprocess> Ingest<P> {
     async fn choose_side(&self, pictures: &[Distinct], reporter: &Reporter) -> Result<u32> {
         let total = pictures.len().min(MEASURED) as u64;
         reporter.tell(Stage::Measure, 0, total)?;
-        let mut probes = stream::iter(pictures)
-            .map(async |picture| self.preprocess.probe(read(picture).await?).await)
+        let contents: Vec<Content> = pictures.iter().map(|picture| picture.copies[0].content.clone()).collect();
+        let mut probes = stream::iter(contents)
+            .map(|content| async move { self.preprocess.probe(read(&content).await?).await })
             .buffered(self.concurrency.max(1));
         let mut sides = vec![];
         while sides.len() < MEASURED
@@ -138,8 +139,8 @@ impl<P: Preprocess> Ingest<P> {
         let (to_writer, from_processing) = mpsc::channel(self.concurrency.max(1));
         let writer = spawn_blocking(move || write(draft, from_processing));
         let mut processed = stream::iter(std::mem::take(&mut batch.pictures))
-            .map(async |picture| {
-                let result = match read(&picture).await {
+            .map(|picture| async {
+                let result = match read(&picture.copies[0].content).await {
                     Ok(bytes) => self.preprocess.process(bytes, &spec).await,
                     Err(e) => Err(e),
                 };
@@ -185,8 +186,8 @@ impl<P: Preprocess> Ingest<P> {
 }
 
 /// Bytes of a picture.
-async fn read(picture: &Distinct) -> Result<Bytes, Refusal> {
-    match &picture.copies[0].content {
+async fn read(content: &Content) -> Result<Bytes, Refusal> {
+    match content {
         Content::Memory(bytes) => Ok(bytes.clone()),
         Content::File(path) => match tokio::fs::read(path).await {
             Ok(bytes) => Ok(bytes.into()),

@@ -75,10 +75,10 @@ impl Unpacker<'_, '_> {
             }
             self.hand_over(path, written)?;
         }
-        // A gzip file's checksum stands at its end.
-        let rest = &mut archive.into_inner();
-        io::copy(rest, &mut io::sink()).map_err(|e| self.bad_tar(e))?;
-        Ok(())
+        // Two blocks of zeros end an archive, of which the first has been read; behind them stands the checksum of a
+        // gzip file. Without all that, something is missing.
+        let rest = io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| self.bad_tar(e))?;
+        if rest == 0 { Err(self.cut_off()) } else { Ok(()) }
     }
 
     fn extension(&mut self, entry: &mut impl Read) -> Result<Vec<u8>> {

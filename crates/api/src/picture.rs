@@ -161,6 +161,7 @@ pub enum Format {
     /// PNG; the first frame of an APNG.
     Png,
     /// WebP; the first frame of an animation.
+    #[serde(rename = "webp")]
     WebP,
     /// GIF, first frame.
     Gif,

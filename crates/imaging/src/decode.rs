@@ -64,8 +64,7 @@ fn open<'a>(bytes: &'a [u8], format: Format, limits: &Limits) -> Result<(Opened<
     let reader = Cursor::new(bytes);
     let (decoder, orientation, working_bytes): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
         Format::Jpeg => {
-            let header = jpeg::header(bytes)?;
-            limits.check_size(header.width, header.height)?;
+            let header = jpeg::header(bytes, limits)?;
             let orientation = header.metadata.orientation();
             return Ok((Opened::Jpeg(header), orientation));
         }
@@ -88,8 +87,8 @@ fn open<'a>(bytes: &'a [u8], format: Format, limits: &Limits) -> Result<(Opened<
         Format::Gif => {
             let decoder = GifDecoder::new(reader).map_err(fault)?;
             let (width, height) = decoder.dimensions();
-            // A frame that does not cover the screen is decoded beside it, through a plane of colour indices.
-            (Box::new(decoder), Orientation::NoTransforms, u64::from(width) * u64::from(height) * 5)
+            // Decoded through a plane of colour indices.
+            (Box::new(decoder), Orientation::NoTransforms, u64::from(width) * u64::from(height))
         }
         Format::Bmp => (Box::new(BmpDecoder::new(reader).map_err(fault)?), Orientation::NoTransforms, 0),
         Format::Tiff => {
@@ -106,7 +105,12 @@ fn open<'a>(bytes: &'a [u8], format: Format, limits: &Limits) -> Result<(Opened<
         return Err(ImagingError::undecodable(format, "it claims a side of 0 pixels"));
     }
     limits.check_size(width, height)?;
-    decoder.set_limits(limits.for_image()).map_err(fault)?;
+    let mut image_limits = limits.for_image();
+    if format == Format::Gif {
+        // A frame may be larger than the screen; it is decoded beside it, a byte of index for four of colour.
+        image_limits.max_alloc = Some(limits.memory_bytes.saturating_sub(decoder.total_bytes()) / 5 * 4);
+    }
+    decoder.set_limits(image_limits).map_err(fault)?;
     Ok((Opened::Other { decoder, working_bytes }, orientation))
 }
 

@@ -74,8 +74,8 @@ fn broken(reason: &str) -> ImagingError {
     ImagingError::undecodable(Format::Jpeg, reason)
 }
 
-/// Reads up to the first scan.
-pub(crate) fn header(bytes: &[u8]) -> Result<Header<'_>, ImagingError> {
+/// Reads up to the first scan; a size beyond the limits is refused as soon as it is read.
+pub(crate) fn header<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Header<'a>, ImagingError> {
     let mut metadata = Metadata::default();
     let mut frame = None;
     let mut restart_interval = 0;
@@ -97,7 +97,11 @@ pub(crate) fn header(bytes: &[u8]) -> Result<Header<'_>, ImagingError> {
         at += 2 + data.len();
         match marker {
             DHT | JPG | DAC => {}
-            SOF0..=SOF15 if frame.is_none() => frame = Some(parse_frame(marker, data)?),
+            SOF0..=SOF15 if frame.is_none() => {
+                let parsed = parse_frame(marker, data)?;
+                limits.check_size(parsed.0, parsed.1)?;
+                frame = Some(parsed);
+            }
             DRI => restart_interval = be16(data, 0).ok_or_else(|| broken("its restart interval is cut off"))?,
             APP1 if data.starts_with(b"Exif\0\0") => metadata.exif = metadata.exif.or(Some(data)),
             APP1 => metadata.xmp = metadata.xmp.or(data.strip_prefix(XMP_PREFIX)),

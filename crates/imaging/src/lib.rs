@@ -120,5 +120,5 @@ fn admit(bytes: &[u8], limits: &Limits) -> Result<Format, ImagingError> {
         return Err(ImagingError::Empty);
     }
     limits.check_file(bytes.len())?;
-    sniff(bytes)
+    sniff::require(bytes)
 }

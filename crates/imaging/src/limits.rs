@@ -5,7 +5,7 @@ use crate::ImagingError;
 /// Bounds that are checked on the headers, before any pixel is decoded.
 ///
 /// The defaults fit a sandbox of 256 MiB: the file, the decoder's memory and the answer together stay below it.
-/// They admit an ordinary 50 Mpx JPEG, a 28 Mpx progressive one and a 40 Mpx PNG with transparency.
+/// They admit an ordinary 50 Mpx JPEG, a 27 Mpx progressive one and a 40 Mpx PNG with transparency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the file.

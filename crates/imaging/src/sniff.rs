@@ -18,21 +18,23 @@ pub(crate) const fn name(format: Format) -> &'static str {
     }
 }
 
-/// Tells the format by content.
-///
-/// # Errors
-/// [`ImagingError::UnsupportedFormat`], naming what arrived where that is recognisable.
-pub fn sniff(bytes: &[u8]) -> Result<Format, ImagingError> {
+/// Tells the format by content; `None` for everything that is not decoded.
+pub fn sniff(bytes: &[u8]) -> Option<Format> {
     match bytes {
-        [0xFF, 0xD8, 0xFF, ..] => Ok(Format::Jpeg),
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Ok(Format::Png),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Ok(Format::WebP),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Ok(Format::Gif),
+        [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Format::Png),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
         // Plain and Big TIFF, either byte order.
-        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Ok(Format::Tiff),
-        _ if is_bmp(bytes) => Ok(Format::Bmp),
-        _ => Err(ImagingError::UnsupportedFormat { arrived: describe(bytes) }),
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Format::Tiff),
+        _ if is_bmp(bytes) => Some(Format::Bmp),
+        _ => None,
     }
+}
+
+/// [`sniff`], or an error that names what arrived where that is recognisable.
+pub(crate) fn require(bytes: &[u8]) -> Result<Format, ImagingError> {
+    sniff(bytes).ok_or_else(|| ImagingError::UnsupportedFormat { arrived: describe(bytes) })
 }
 
 /// Two letters are little evidence: the length of the header that follows them has to be one that exists.
@@ -109,7 +111,7 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: &str) {
-        match sniff(bytes) {
+        match require(bytes) {
             Ok(format) => assert_eq!(name(format), expected),
             Err(ImagingError::UnsupportedFormat { arrived }) => assert_eq!(arrived, expected),
             Err(other) => panic!("unexpected error {other}"),

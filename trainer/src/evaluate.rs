@@ -1,0 +1,111 @@
+//! From logits and true classes to figures: loss, accuracy, confusion, precision, recall.
+//!
+//! How logits come about is not known here.
+
+use api::train::ClassMetrics;
+
+/// Figures over some pictures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Share classified rightly, 0..=1.
+    pub accuracy: f64,
+    /// Row = true class, column = predicted class.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+impl Evaluation {
+    /// Figures over pictures; nothing where there are none.
+    ///
+    /// # Shapes
+    /// - `logits`: `[n, n_classes]`
+    /// - `labels`: `[n]`
+    pub fn of(logits: &[f32], labels: &[u32], n_classes: usize) -> Option<Self> {
+        debug_assert_eq!(logits.len(), labels.len() * n_classes);
+        if labels.is_empty() {
+            return None;
+        }
+        let mut loss = 0.0;
+        let mut confusion = empty_confusion(n_classes);
+        for (row, &label) in logits.chunks_exact(n_classes).zip(labels) {
+            loss += cross_entropy(row, label as usize);
+            confusion[label as usize][predicted(row)] += 1;
+        }
+        let right: u64 = (0..n_classes).map(|c| confusion[c][c]).sum();
+        let n = labels.len() as f64;
+        Some(Self { loss: loss / n, accuracy: right as f64 / n, confusion })
+    }
+}
+
+/// A confusion matrix of no pictures.
+pub fn empty_confusion(n_classes: usize) -> Vec<Vec<u64>> {
+    vec![vec![0; n_classes]; n_classes]
+}
+
+/// Index of the largest logit; of equal ones the first.
+fn predicted(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+fn cross_entropy(row: &[f32], label: usize) -> f64 {
+    let most = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+    let sum: f64 = row.iter().map(|&x| f64::from(x - most).exp()).sum();
+    sum.ln() - f64::from(row[label] - most)
+}
+
+/// Precision, recall, F1 and support of every class.
+pub fn per_class(confusion: &[Vec<u64>], labels: &[String]) -> Vec<ClassMetrics> {
+    let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+    labels
+        .iter()
+        .enumerate()
+        .map(|(class, label)| {
+            let support: u64 = confusion[class].iter().sum();
+            let predicted: u64 = confusion.iter().map(|row| row[class]).sum();
+            let right = confusion[class][class];
+            let (precision, recall) = (ratio(right, predicted), ratio(right, support));
+            // 2pr / (p + r) in counts, which stays defined where both are zero.
+            let f1 = precision.and(recall).and(ratio(2 * right, predicted + support));
+            ClassMetrics { label: label.clone(), precision, recall, f1, support }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_a_known_case() {
+        let logits = [2.0, 0.0, 0.0, 1.0, 0.0, 3.0, 5.0, 5.0];
+        let evaluation = Evaluation::of(&logits, &[0, 0, 1, 1], 2).expect("four pictures");
+        assert_eq!(evaluation.confusion, [[1, 1], [1, 1]]);
+        assert_eq!(evaluation.accuracy, 0.5);
+        let expected = [(-2f64).exp().ln_1p(), 1f64.exp().ln_1p(), (-3f64).exp().ln_1p(), 2f64.ln()];
+        assert!((evaluation.loss - expected.iter().sum::<f64>() / 4.0).abs() < 1e-6);
+        assert_eq!(Evaluation::of(&[], &[], 2), None);
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow_the_loss() {
+        let evaluation = Evaluation::of(&[1000.0, -1000.0], &[1], 2).expect("one picture");
+        assert!((evaluation.loss - 2000.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn classes_nobody_has_or_predicts_have_no_figures_instead_of_zero() {
+        let labels = ["a", "b", "c"].map(String::from);
+        let metrics = per_class(&[vec![3, 1, 0], vec![1, 0, 0], vec![0, 0, 0]], &labels);
+        let figures = |m: &ClassMetrics| (m.precision, m.recall, m.f1, m.support);
+        assert_eq!(figures(&metrics[0]), (Some(0.75), Some(0.75), Some(0.75), 4));
+        assert_eq!(figures(&metrics[1]), (Some(0.0), Some(0.0), Some(0.0), 1));
+        assert_eq!(figures(&metrics[2]), (None, None, None, 0));
+    }
+}

@@ -1,0 +1,175 @@
+//! The file that is published, and the proof that every engine reads it alike.
+
+use api::{
+    PreprocessSpec,
+    model::{LOGIT_TOLERANCE, OUTPUT, logit_difference},
+};
+
+use crate::{
+    Result, TrainerError,
+    backbone::Backbone,
+    data::{Pictures, Samples, Standard},
+    engine::{Engine, Inputs, Session},
+    graph::Builder,
+    model::{Feed, Network, Weights},
+    monitor::Monitor,
+    onnx::{BATCH, Element},
+    pixels::PixelInput,
+    train::batch_size_for,
+};
+
+/// Pictures on which engines are compared.
+pub const CHECKED_PICTURES: usize = 32;
+
+/// Everything that goes into the file.
+#[derive(Debug)]
+pub struct Exported<'a> {
+    /// From the dataset's pixels to the network's input.
+    pub pixels: &'a PixelInput,
+    /// The frozen network in between, if any.
+    pub backbone: Option<&'a Backbone>,
+    /// What was trained.
+    pub network: &'a Network,
+    /// Its weights, for input that nothing standardises.
+    pub weights: &'a Weights,
+}
+
+impl Exported<'_> {
+    /// The bytes of one self-contained ONNX file: u8 `images` `[N, height, width, 3]` → f32 `logits` `[N, n_classes]`.
+    ///
+    /// The same arguments give the same bytes.
+    pub fn to_onnx(&self, metadata: &[(&str, String)]) -> Vec<u8> {
+        let mut graph = Builder::new();
+        let mut x = self.pixels.append(&mut graph);
+        if let Some(backbone) = self.backbone {
+            x = backbone.append(&mut graph, &x, self.pixels.size);
+        }
+        self.network.embed_parameters(&mut graph, self.weights);
+        let logits = self.network.infer(&mut graph, &x);
+        graph.output(OUTPUT, &logits, Element::F32, &[BATCH, self.network.n_classes()]);
+        graph.finish("classifier", metadata)
+    }
+}
+
+/// Moves the standardisation of a network's input into its first dense layer: the network then takes raw input.
+///
+/// # Panics
+/// If the network does not begin with a dense layer (dropout aside).
+pub fn fold_standard(network: &Network, weights: &mut Weights, standard: &Standard) {
+    let [weight, bias, ..] = weights.as_mut_slice() else { panic!("a dense layer has weights and offsets") };
+    let units = bias.len();
+    assert_eq!(network.parameters()[0].dims, [standard.mean.len() as i64, units as i64]);
+    let mut offset = vec![0f64; units];
+    for ((row, mean), deviation) in weight.chunks_exact_mut(units).zip(&standard.mean).zip(&standard.deviation) {
+        for (w, sum) in row.iter_mut().zip(&mut offset) {
+            let scaled = f64::from(*w) / deviation;
+            *sum += scaled * mean;
+            *w = scaled as f32;
+        }
+    }
+    for (b, sum) in bias.iter_mut().zip(&offset) {
+        *b = (f64::from(*b) - sum) as f32;
+    }
+}
+
+/// The exported file in ONNX Runtime.
+#[derive(Debug)]
+pub struct Runner {
+    session: Session,
+    batch_size: usize,
+}
+
+impl Runner {
+    /// Loads the file.
+    pub fn new(engine: &Engine, onnx: &[u8], pixels: &PixelInput) -> Result<Self> {
+        let session = engine.session("exported", onnx)?;
+        Ok(Self { session, batch_size: batch_size_for(&Feed::Pixels(pixels.clone()).shape()) })
+    }
+
+    /// Logits of all pictures; progress counts them under the stage `evaluate`.
+    ///
+    /// # Shapes
+    /// result: `[n, n_classes]`
+    pub fn logits(&mut self, pictures: &Pictures, monitor: &mut Monitor) -> Result<Vec<f32>> {
+        let rows: Vec<usize> = (0..pictures.len()).collect();
+        let mut logits = vec![];
+        for rows in rows.chunks(self.batch_size) {
+            let batch = pictures.batch(rows, None);
+            let mut inputs = Inputs::new();
+            batch.feed(&mut inputs)?;
+            logits.extend_from_slice(self.session.run(inputs)?.values(OUTPUT)?);
+            monitor.stage("evaluate", rows.last().map_or(0, |row| row + 1), pictures.len())?;
+        }
+        Ok(logits)
+    }
+}
+
+/// Logits of the exported file in native tract; progress counts pictures under the stage `check`.
+///
+/// # Shapes
+/// result: `[n, n_classes]`
+pub fn tract_logits(
+    onnx: &[u8],
+    spec: &PreprocessSpec,
+    n_classes: usize,
+    pictures: &Pictures,
+    monitor: &mut Monitor,
+) -> Result<Vec<f32>> {
+    let network = predictor::Network::from_onnx(onnx, spec, n_classes)?;
+    let mut logits = vec![];
+    for row in 0..pictures.len() {
+        logits.extend(network.logits(pictures.picture(row))?);
+        monitor.stage("check", row + 1, pictures.len())?;
+    }
+    Ok(logits)
+}
+
+/// Compares two engines' logits; returns how far they are apart.
+///
+/// # Errors
+/// `Disagreement` beyond [`LOGIT_TOLERANCE`]
+pub fn agree(pair: &'static str, a: &[f32], b: &[f32], n_classes: usize) -> Result<f32> {
+    let difference = logit_difference(a, b, n_classes);
+    if difference <= LOGIT_TOLERANCE {
+        return Ok(difference);
+    }
+    Err(TrainerError::Disagreement { pair, difference, pictures: a.len() / n_classes, tolerance: LOGIT_TOLERANCE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{data::Features, model::Layer, testing::library, train::Evaluator};
+
+    #[test]
+    fn a_folded_head_on_raw_features_answers_as_the_head_on_standardised_ones() {
+        let engine = Engine::load_from(library()).expect("ONNX Runtime");
+        let network = Network::new(&[3], &[Layer::Dense { units: 2 }]);
+        let mut features = Features {
+            values: vec![4.0, -1.0, 0.5, 6.0, -3.0, 0.9, 5.0, 1.0, 0.4],
+            labels: vec![0, 1, 1],
+            n_variants: 1,
+            n_features: 3,
+        };
+        let mut weights = vec![vec![0.3, -0.2, 0.5, 0.7, 1.5, -0.1], vec![0.25, -0.5]];
+        let standard = features.statistics();
+        let mut evaluator = Evaluator::new(&engine, &Feed::Features { shape: vec![3] }, &network).expect("a graph");
+        let raw = features.clone();
+        features.standardise(&standard);
+        let expected = evaluator.logits(&network, &weights, &features).expect("logits");
+        fold_standard(&network, &mut weights, &standard);
+        let folded = evaluator.logits(&network, &weights, &raw).expect("logits");
+        assert!(agree("folded and not", &expected, &folded, 2).expect("they agree") < 1e-5);
+    }
+
+    #[test]
+    fn engines_that_disagree_are_named_with_the_tolerance() {
+        let error = agree("one and another", &[1.0, 2.0], &[1.0, 2.01], 2).expect_err("too far apart");
+        assert_eq!(
+            error.to_string(),
+            "the exported model is not published: on 1 pictures, one and another differ by 0.004975 of a logit; at most \
+             0.001 is allowed"
+        );
+        assert!(agree("one and another", &[1.0], &[f32::NAN], 1).is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! Writing a graph node by node.
+//!
+//! Knows ONNX operators and fresh names, not what a network is.
+
+use crate::onnx::{self, Attribute, BATCH, Element, Node, Tensor, ValueInfoProto, int, ints};
+
+/// Name of a value inside a graph under construction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value(String);
+
+impl Value {
+    /// The value of this name: an input, or a constant added with [`Builder::constant`].
+    pub fn named(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+}
+
+/// A graph under construction. Nodes are appended in the order in which they can be computed.
+#[derive(Debug, Default)]
+pub struct Builder {
+    nodes: Vec<Node>,
+    constants: Vec<Tensor>,
+    inputs: Vec<ValueInfoProto>,
+    outputs: Vec<ValueInfoProto>,
+    names: usize,
+}
+
+impl Builder {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn fresh(&mut self) -> Value {
+        self.names += 1;
+        Value(format!("t{}", self.names))
+    }
+
+    /// Declares an input; [`BATCH`] stands for the batch dimension.
+    pub fn input(&mut self, name: &str, element: Element, dims: &[i64]) -> Value {
+        self.inputs.push(onnx::value_info(name, element, dims));
+        Value::named(name)
+    }
+
+    /// Declares `value` as the output `name`.
+    pub fn output(&mut self, name: &str, value: &Value, element: Element, dims: &[i64]) {
+        self.push("Identity", &[value], &[&Value::named(name)], vec![]);
+        self.outputs.push(onnx::value_info(name, element, dims));
+    }
+
+    /// Adds a named constant.
+    pub fn constant(&mut self, name: &str, dims: &[i64], values: &[f32]) -> Value {
+        self.constants.push(onnx::floats_tensor(name, dims, values));
+        Value::named(name)
+    }
+
+    /// Adds a constant number.
+    pub fn scalar(&mut self, value: f32) -> Value {
+        let name = self.fresh();
+        self.constants.push(onnx::floats_tensor(&name.0, &[], &[value]));
+        name
+    }
+
+    /// Adds a constant list of integers: a shape, axes, offsets.
+    pub fn ints(&mut self, values: &[i64]) -> Value {
+        let name = self.fresh();
+        self.constants.push(onnx::ints_tensor(&name.0, &[values.len() as i64], values));
+        name
+    }
+
+    fn push(&mut self, op: &str, inputs: &[&Value], outputs: &[&Value], attribute: Vec<Attribute>) {
+        self.nodes.push(Node {
+            op_type: op.into(),
+            name: format!("n{}", self.nodes.len()),
+            input: inputs.iter().map(|v| v.0.clone()).collect(),
+            output: outputs.iter().map(|v| v.0.clone()).collect(),
+            attribute,
+            ..Default::default()
+        });
+    }
+
+    /// Appends an operation with one result.
+    pub fn op(&mut self, op: &str, inputs: &[&Value], attributes: Vec<Attribute>) -> Value {
+        let result = self.fresh();
+        self.push(op, inputs, &[&result], attributes);
+        result
+    }
+
+    /// Appends an operation with two results.
+    pub fn op2(&mut self, op: &str, inputs: &[&Value], attributes: Vec<Attribute>) -> (Value, Value) {
+        let results = (self.fresh(), self.fresh());
+        self.push(op, inputs, &[&results.0, &results.1], attributes);
+        results
+    }
+
+    /// `a + b`, broadcasting.
+    pub fn add(&mut self, a: &Value, b: &Value) -> Value {
+        self.op("Add", &[a, b], vec![])
+    }
+
+    /// `a - b`, broadcasting.
+    pub fn sub(&mut self, a: &Value, b: &Value) -> Value {
+        self.op("Sub", &[a, b], vec![])
+    }
+
+    /// `a × b` element by element, broadcasting.
+    pub fn mul(&mut self, a: &Value, b: &Value) -> Value {
+        self.op("Mul", &[a, b], vec![])
+    }
+
+    /// `a / b`, broadcasting.
+    pub fn div(&mut self, a: &Value, b: &Value) -> Value {
+        self.op("Div", &[a, b], vec![])
+    }
+
+    /// Matrix product over the last two axes.
+    pub fn matmul(&mut self, a: &Value, b: &Value) -> Value {
+        self.op("MatMul", &[a, b], vec![])
+    }
+
+    /// Another element type.
+    pub fn cast(&mut self, x: &Value, to: Element) -> Value {
+        self.op("Cast", &[x], vec![int("to", i64::from(to.code()))])
+    }
+
+    /// Another shape; one dimension may be [`BATCH`], which is worked out.
+    pub fn reshape(&mut self, x: &Value, dims: &[i64]) -> Value {
+        debug_assert!(dims.iter().filter(|&&d| d == BATCH).count() <= 1);
+        let shape = self.ints(dims);
+        self.op("Reshape", &[x, &shape], vec![])
+    }
+
+    /// Another order of axes.
+    pub fn transpose(&mut self, x: &Value, order: &[i64]) -> Value {
+        self.op("Transpose", &[x], vec![ints("perm", order)])
+    }
+
+    /// Sum over axes, which disappear.
+    pub fn sum(&mut self, x: &Value, axes: &[i64]) -> Value {
+        let axes = self.ints(axes);
+        self.op("ReduceSum", &[x, &axes], vec![int("keepdims", 0)])
+    }
+
+    /// 1 where `x` is above zero, else 0.
+    pub fn is_positive(&mut self, x: &Value) -> Value {
+        let zero = self.scalar(0.0);
+        let above = self.op("Greater", &[x, &zero], vec![]);
+        self.cast(&above, Element::F32)
+    }
+
+    /// The bytes of the model file.
+    pub fn finish(self, name: &str, metadata: &[(&str, String)]) -> Vec<u8> {
+        let graph = onnx::Graph {
+            node: self.nodes,
+            name: name.into(),
+            initializer: self.constants,
+            input: self.inputs,
+            output: self.outputs,
+            ..Default::default()
+        };
+        onnx::encode(graph, metadata)
+    }
+}

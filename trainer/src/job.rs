@@ -1,0 +1,285 @@
+//! One run from its spec to a published version, and its status whatever happens on the way.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
+
+use api::{
+    dataset::{DatasetManifest, Split},
+    model::{Metrics, ModelManifest, SCHEMA},
+    train::{Augmentation, Family, ModelParams, Progress, Results, RunState, RunStatus, Settings},
+};
+use store::{Dataset, ModelDraft, ModelVersion, Pixels, Run, Volumes, now_rfc3339};
+
+use crate::{
+    Result, TrainerError,
+    backbone::Backbone,
+    data::{self, Pictures, Samples},
+    engine::Engine,
+    evaluate::{Evaluation, empty_confusion, per_class},
+    export::{CHECKED_PICTURES, Runner, agree, tract_logits},
+    family::{Learned, Lesson, learn},
+    monitor::Monitor,
+    onnx::PRODUCER,
+};
+
+/// A run to be worked on, and what surrounds it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Where datasets and models lie.
+    pub volumes: Volumes,
+    /// What was asked for.
+    pub run: Run,
+    /// Path of the backbone's weights, if one is installed.
+    pub backbone: Option<PathBuf>,
+}
+
+impl Job {
+    /// Trains, checks and publishes; writes the run's status, progress and results on the way.
+    ///
+    /// `echo` sees every event of progress after it was written; `stop` says whether someone asked to stop, beside the
+    /// run's own cancel file.
+    ///
+    /// # Errors
+    /// Whatever kept the run from a model; the status says so too, unless another process has the run or it ended before
+    pub fn work(&self, echo: &mut dyn FnMut(&Progress), stop: &dyn Fn() -> bool) -> Result<ModelVersion> {
+        let _lock = self.run.lock()?;
+        let before = self.run.written_status()?;
+        if before.state.is_final() {
+            return Err(TrainerError::Ended { run: self.run.id().into(), state: state_name(before.state) });
+        }
+        let started = Some(now_rfc3339());
+        let running = RunStatus { state: RunState::Running, reason: None, started, ended: None, version: None };
+        self.run.write_status(&running)?;
+
+        let mut tell = |progress: &Progress| {
+            self.run.append_progress(progress)?;
+            echo(progress);
+            Ok(())
+        };
+        let stop = || stop() || self.run.cancel_requested();
+        let mut monitor = Monitor::new(&mut tell, &stop);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.publish(&mut monitor)))
+            .unwrap_or_else(|panic| Err(TrainerError::Panicked(panic_message(&*panic))));
+
+        let (state, reason, version) = match &outcome {
+            Ok(published) => (RunState::Succeeded, None, Some(published.manifest.version)),
+            Err(TrainerError::Cancelled) => (RunState::Cancelled, None, None),
+            Err(error) => (RunState::Failed, Some(error.sentence()), None),
+        };
+        let ended = Some(now_rfc3339());
+        let status = RunStatus { state, reason: reason.clone(), ended, version, ..running };
+        let written = self.run.write_status(&status);
+        // What went wrong first is the better answer than a status or a last line that could not be written.
+        let told = monitor.end(state, reason, version);
+        let published = outcome?;
+        written?;
+        told?;
+        Ok(published)
+    }
+
+    fn publish(&self, monitor: &mut Monitor) -> Result<ModelVersion> {
+        monitor.go_on()?;
+        let dataset = self.volumes.dataset(&self.run.spec.dataset)?;
+        data::check(&dataset)?;
+        let settings = self.settings(&dataset)?;
+        monitor.timed("verify", |_| Ok(dataset.verify()?))?;
+        let engine = Engine::load()?;
+        let backbone = match (settings.family, &self.backbone) {
+            (Family::Linear, Some(path)) => Some(Backbone::open(path)?),
+            _ => None,
+        };
+        let splits = Splits::open(&dataset)?;
+        let n_classes = dataset.manifest.classes.len();
+        let checked = splits.checked();
+        let lesson = Lesson {
+            train: splits.pictures(Split::Train, settings.augmentation),
+            validation: splits.pictures(Split::Validation, Augmentation::None),
+            checked,
+            n_classes,
+            settings: &settings,
+        };
+        let learned = learn(&engine, &lesson, backbone, monitor)?;
+
+        let metadata = metadata(&dataset.manifest, &settings);
+        let onnx = monitor.timed("export", |_| Ok(learned.exported().to_onnx(&metadata)))?;
+        let mut runner = Runner::new(&engine, &onnx, &learned.pixels)?;
+        let engine_difference = monitor.timed("check", |monitor| {
+            let exported = runner.logits(&checked, monitor)?;
+            agree("ONNX Runtime and the training-time forward", &exported, &learned.reference, n_classes)?;
+            let spec = &dataset.manifest.preprocess;
+            let native = tract_logits(&onnx, spec, n_classes, &checked, monitor)?;
+            agree("ONNX Runtime and tract", &exported, &native, n_classes)
+        })?;
+        let test = splits.pictures(Split::Test, Augmentation::None);
+        let tested = monitor
+            .timed("evaluate", |monitor| Ok(Evaluation::of(&runner.logits(&test, monitor)?, test.labels, n_classes)))?;
+
+        let results = self.results(&dataset, &settings, &learned, tested, monitor);
+        let manifest = self.manifest(&dataset, &results, &learned, engine_difference);
+        monitor.stage("publish", 0, 1)?;
+        self.run.write_results(&results)?;
+        let published = self.volumes.publish_model(ModelDraft { manifest, onnx: &onnx, results: &results })?;
+        self.volumes.set_current(&published.manifest.name, published.manifest.version)?;
+        Ok(published)
+    }
+
+    fn settings(&self, dataset: &Dataset) -> Result<Settings> {
+        let spec = &dataset.manifest.preprocess;
+        let asked = &self.run.spec.hyperparameters;
+        asked.resolve(self.backbone.is_some(), spec.width.max(spec.height)).map_err(TrainerError::Settings)
+    }
+
+    fn results(
+        &self,
+        dataset: &Dataset,
+        settings: &Settings,
+        learned: &Learned,
+        tested: Option<Evaluation>,
+        monitor: &Monitor,
+    ) -> Results {
+        let labels = dataset.labels();
+        let best = learned.fit.best();
+        let epochs = learned.fit.curves.len() as u32;
+        let confusion_matrix =
+            tested.as_ref().map_or_else(|| empty_confusion(labels.len()), |test| test.confusion.clone());
+        Results {
+            accuracy: best.accuracy,
+            val_accuracy: best.val_accuracy,
+            loss: best.loss,
+            val_loss: best.val_loss,
+            model_params: ModelParams {
+                learning_rate: settings.learning_rate,
+                epochs,
+                batch_size: settings.batch_size,
+                optimizer: "AdamW".into(),
+            },
+            test_accuracy: tested.as_ref().map(|test| test.accuracy),
+            test_loss: tested.as_ref().map(|test| test.loss),
+            per_class: per_class(&confusion_matrix, &labels),
+            labels,
+            confusion_matrix,
+            best_epoch: learned.fit.best_epoch,
+            notes: notes(settings, epochs, best.val_loss.is_some(), tested.is_some()),
+            curves: learned.fit.curves.clone(),
+            timings: monitor.timings().clone(),
+            settings: settings.clone(),
+            parameters: learned.n_weights as u64,
+            dataset: dataset.manifest.id.clone(),
+            run: self.run.id().into(),
+            made_by: made_by(),
+        }
+    }
+
+    /// `version` and `files` are filled in by publishing.
+    fn manifest(
+        &self,
+        dataset: &Dataset,
+        results: &Results,
+        learned: &Learned,
+        engine_difference: f32,
+    ) -> ModelManifest {
+        ModelManifest {
+            schema: SCHEMA,
+            name: self.run.spec.model.clone(),
+            version: 0,
+            created: now_rfc3339(),
+            labels: results.labels.clone(),
+            preprocess: dataset.manifest.preprocess.clone(),
+            family: results.settings.family,
+            backbone: learned.backbone.as_ref().map(|_| Backbone::identity()),
+            metrics: Metrics {
+                accuracy: results.accuracy,
+                val_accuracy: results.val_accuracy,
+                test_accuracy: results.test_accuracy,
+            },
+            dataset: results.dataset.clone(),
+            run: results.run.clone(),
+            engine_difference,
+            made_by: made_by(),
+            files: Default::default(),
+        }
+    }
+}
+
+/// The dataset's splits, mapped.
+struct Splits {
+    pixels: [Pixels; 3],
+    height: u32,
+    width: u32,
+}
+
+impl Splits {
+    fn open(dataset: &Dataset) -> Result<Self> {
+        let [train, validation, test] = Split::ALL.map(|split| dataset.pixels(split));
+        let spec = &dataset.manifest.preprocess;
+        Ok(Self { pixels: [train?, validation?, test?], height: spec.height, width: spec.width })
+    }
+
+    fn pictures(&self, split: Split, augmentation: Augmentation) -> Pictures<'_> {
+        let pixels = &self.pixels[split as usize];
+        let (images, labels) = (pixels.images(), pixels.labels());
+        Pictures { images, labels, height: self.height, width: self.width, augmentation }
+    }
+
+    /// The pictures on which engines are compared: test pictures where there are any.
+    fn checked(&self) -> Pictures<'_> {
+        let all = [Split::Test, Split::Validation, Split::Train].map(|split| self.pictures(split, Augmentation::None));
+        let pictures = all.into_iter().find(|pictures| !pictures.is_empty()).expect("the train split has pictures");
+        let n = pictures.len().min(CHECKED_PICTURES);
+        let bytes = pictures.images.len() / pictures.len();
+        Pictures { images: &pictures.images[..n * bytes], labels: &pictures.labels[..n], ..pictures }
+    }
+}
+
+/// Keys and values inside the ONNX file, so that it explains itself where its manifest is lost.
+///
+/// No time and no run: the same data, settings and seed give the same bytes.
+fn metadata(dataset: &DatasetManifest, settings: &Settings) -> Vec<(&'static str, String)> {
+    let labels: Vec<&str> = dataset.classes.iter().map(|class| class.name.as_str()).collect();
+    let json = |value: serde_json::Result<String>| value.expect("plain data serialises");
+    vec![
+        ("labels", json(serde_json::to_string(&labels))),
+        ("preprocess", json(serde_json::to_string(&dataset.preprocess))),
+        ("settings", json(serde_json::to_string(settings))),
+        ("dataset", dataset.id.clone()),
+    ]
+}
+
+fn notes(settings: &Settings, epochs: u32, validated: bool, tested: bool) -> Vec<String> {
+    let mut notes = vec![];
+    let measure = if validated { "validation" } else { "train" };
+    if !validated {
+        notes.push("There is no validation split: the best epoch was chosen by train loss.".into());
+    }
+    if !tested {
+        notes.push("There is no test split: how well the model does on new pictures is not known.".into());
+    }
+    if epochs < settings.epochs {
+        notes.push(format!(
+            "Training stopped after epoch {epochs} of {}: the {measure} loss had not got better for {} epochs.",
+            settings.epochs, settings.patience
+        ));
+    }
+    notes
+}
+
+fn made_by() -> String {
+    format!("{PRODUCER} {}", env!("CARGO_PKG_VERSION"))
+}
+
+fn state_name(state: RunState) -> &'static str {
+    match state {
+        RunState::Queued => "queued",
+        RunState::Running => "running",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "failed",
+        RunState::Cancelled => "cancelled",
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}

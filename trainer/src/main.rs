@@ -1,0 +1,93 @@
+//! `fovea-trainer --spec run.json`: works on one run until it has a model, fails or is stopped.
+//!
+//! Progress goes to the run's folder and, as the same JSON lines, to standard output; everything else to standard error.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::Context;
+use api::train::Progress;
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use store::{Run, Volumes};
+use trainer::{Job, TrainerError, backbone::BACKBONE_VARIABLE};
+
+/// Trains one image classifier and publishes it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The run's `run.json`, where it lies: `<volume 2>/runs/<id>/run.json`
+    #[arg(long)]
+    spec: PathBuf,
+    /// Root of volume 1, which holds `datasets/`
+    #[arg(long, env = "FOVEA_DATA", default_value = "data")]
+    datasets: PathBuf,
+    /// Root of volume 2, which holds `runs/` and `models/`
+    #[arg(long, env = "FOVEA_DATA", default_value = "data")]
+    models: PathBuf,
+}
+
+/// What a shell makes of a program that was interrupted.
+const CANCELLED: u8 = 130;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            match error.downcast_ref::<TrainerError>() {
+                Some(TrainerError::Cancelled) => ExitCode::from(CANCELLED),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let stopped = stop_on_signals().context("cannot listen to signals")?;
+    let job = job(arguments)?;
+    let version = job.work(&mut echo, &|| stopped.load(Ordering::Relaxed))?;
+    eprintln!("published {} v{} at {}", version.manifest.name, version.manifest.version, version.dir.display());
+    Ok(())
+}
+
+fn job(arguments: &Arguments) -> anyhow::Result<Job> {
+    let volumes = Volumes::new(&arguments.datasets, &arguments.models);
+    let path = std::path::absolute(&arguments.spec)?;
+    let run = Run::open(path.parent().unwrap_or(Path::new("/")))?;
+    let expected = volumes.runs_dir().join(run.id());
+    if path.canonicalize().ok() != run.spec_path().canonicalize().ok() || !same_folder(&run.dir, &expected) {
+        return Err(TrainerError::Misplaced { path, run: run.id().into(), expected }.into());
+    }
+    let backbone = std::env::var_os(BACKBONE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(Job { volumes, run, backbone })
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Sets a flag on the first signal; a second one ends the process at once.
+fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(CANCELLED), stopped.clone())?;
+        signal_hook::flag::register(signal, stopped.clone())?;
+    }
+    Ok(stopped)
+}
+
+/// Whoever started the trainer may have gone: a closed pipe is no reason to stop training.
+fn echo(progress: &Progress) {
+    if let Ok(line) = serde_json::to_string(progress) {
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+}

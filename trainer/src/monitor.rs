@@ -1,0 +1,101 @@
+//! A run as it is watched: progress told at a bearable rate, stops noticed between pieces of work.
+//!
+//! Where progress goes and who may ask for a stop is the caller's.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use api::train::{EpochMetrics, Progress, RunState};
+
+use crate::{Result, TrainerError};
+
+/// Steps and stages are told at most this often.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Tells progress and asks whether to go on.
+pub struct Monitor<'a> {
+    started: Instant,
+    told: Option<Instant>,
+    timings: BTreeMap<String, f64>,
+    tell: &'a mut dyn FnMut(&Progress) -> Result<()>,
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Monitor<'a> {
+    /// The run begins now. `tell` gets every event; `stop` says whether someone asked to stop.
+    pub fn new(tell: &'a mut dyn FnMut(&Progress) -> Result<()>, stop: &'a dyn Fn() -> bool) -> Self {
+        Self { started: Instant::now(), told: None, timings: BTreeMap::new(), tell, stop }
+    }
+
+    /// Seconds since the run began.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Seconds by stage, so far.
+    pub fn timings(&self) -> &BTreeMap<String, f64> {
+        &self.timings
+    }
+
+    /// Does one stage of the run and notes how long it took.
+    pub fn timed<T>(&mut self, stage: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let result = work(self)?;
+        *self.timings.entry(stage.to_owned()).or_default() += start.elapsed().as_secs_f64();
+        Ok(result)
+    }
+
+    /// # Errors
+    /// `Cancelled` if someone asked to stop
+    pub fn go_on(&self) -> Result<()> {
+        if (self.stop)() { Err(TrainerError::Cancelled) } else { Ok(()) }
+    }
+
+    /// A piece of a stage is done. The first and last piece are always told.
+    ///
+    /// # Errors
+    /// `Cancelled` if someone asked to stop
+    pub fn stage(&mut self, stage: &str, done: usize, total: usize) -> Result<()> {
+        self.go_on()?;
+        if done == 0 || done == total || self.is_due() {
+            let seconds = self.seconds();
+            self.send(Progress::Stage { stage: stage.into(), done: done as u64, total: total as u64, seconds })?;
+        }
+        Ok(())
+    }
+
+    /// A step is done.
+    ///
+    /// # Errors
+    /// `Cancelled` if someone asked to stop
+    pub fn step(&mut self, epoch: u32, step: u64, steps: u64, loss: f64, remaining_seconds: f64) -> Result<()> {
+        self.go_on()?;
+        if self.is_due() {
+            let seconds = self.seconds();
+            self.send(Progress::Step { epoch, step, steps, loss, seconds, remaining_seconds })?;
+        }
+        Ok(())
+    }
+
+    /// An epoch is done.
+    pub fn epoch(&mut self, metrics: EpochMetrics) -> Result<()> {
+        self.send(Progress::Epoch(metrics))
+    }
+
+    /// The run is over.
+    pub fn end(&mut self, state: RunState, reason: Option<String>, version: Option<u32>) -> Result<()> {
+        let seconds = self.seconds();
+        self.send(Progress::End { state, reason, version, seconds })
+    }
+
+    fn is_due(&self) -> bool {
+        self.told.is_none_or(|told| told.elapsed() >= INTERVAL)
+    }
+
+    fn send(&mut self, progress: Progress) -> Result<()> {
+        self.told = Some(Instant::now());
+        (self.tell)(&progress)
+    }
+}

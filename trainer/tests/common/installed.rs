@@ -1,0 +1,26 @@
+//! Where the engine and the backbone lie, for tests.
+
+use std::path::PathBuf;
+
+/// The ONNX Runtime library: `ORT_DYLIB_PATH`, or else what `cargo xtask setup` keeps in the cache folder.
+pub fn library() -> PathBuf {
+    installed("ORT_DYLIB_PATH", "libonnxruntime.so")
+        .expect("ORT_DYLIB_PATH is not set and the cache has no ONNX Runtime: run `cargo xtask setup`")
+}
+
+/// The backbone's weights, likewise; nothing where they are not installed.
+pub fn backbone() -> Option<PathBuf> {
+    installed("FOVEA_BACKBONE", "efficientnet-lite0.pth")
+}
+
+fn installed(variable: &str, file: &str) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(path) = set(variable) {
+        return Some(path);
+    }
+    let cache = set("FOVEA_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("fovea")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache/fovea")))?;
+    let folders = std::fs::read_dir(cache).ok()?;
+    folders.filter_map(|folder| Some(folder.ok()?.path().join(file))).filter(|path| path.is_file()).max()
+}

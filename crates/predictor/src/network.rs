@@ -364,6 +364,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_ends_before_its_operator_set_is_refused() {
+        let mut model = pb::ModelProto::decode(&*colours_onnx(&spec(4, 4))).unwrap();
+        model.opset_import.clear();
+        let error =
+            Network::from_onnx(&model.encode_to_vec(), &spec(4, 4), 3).expect_err("the operators' meaning is open");
+        assert!(matches!(error, PredictorError::NoOperatorSet), "{error}");
+    }
+
+    #[test]
     fn an_unknown_operator_is_refused_and_named() {
         let mut g = Graph::new(4, 4, 3);
         g.named("Clairvoyance", &[INPUT], OUTPUT, &[]);

@@ -1,0 +1,248 @@
+//! What the service is told: flags that mirror environment variables, checked before anything is opened.
+//!
+//! Nothing here touches the network or the volumes beyond looking whether a path is there.
+
+use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+use reqwest::Url;
+use store::Volumes;
+
+/// The web service: uploads, pages and REST of Fovea.
+#[derive(Debug, Parser)]
+#[command(name = "fovea-web", version, about)]
+pub struct Cli {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What the program does instead of serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the OpenAPI description of the REST interface as JSON
+    Openapi,
+}
+
+/// Flags of the service.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on; loopback unless told otherwise
+    #[arg(long, env = "FOVEA_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Folder of both volumes
+    #[arg(long, env = "FOVEA_DATA", default_value = "data")]
+    pub data: PathBuf,
+    /// Volume 1 (datasets), where it is not the data folder
+    #[arg(long, env = "FOVEA_VOLUME1")]
+    pub volume1: Option<PathBuf>,
+    /// Volume 2 (runs and models), where it is not the data folder
+    #[arg(long, env = "FOVEA_VOLUME2")]
+    pub volume2: Option<PathBuf>,
+    /// URL of the preprocess function
+    #[arg(long, env = "PREPROCESS_URL", default_value = "http://127.0.0.1:8081")]
+    pub preprocess_url: String,
+    /// URL of the inference function
+    #[arg(long, env = "INFERENCE_URL", default_value = "http://127.0.0.1:8082")]
+    pub inference_url: String,
+    /// The trainer's program; by default `fovea-trainer` beside this program
+    #[arg(long, env = "FOVEA_TRAINER")]
+    pub trainer: Option<PathBuf>,
+    /// How many trainers work at once; further runs wait
+    #[arg(long, env = "FOVEA_TRAINERS", default_value_t = 2)]
+    pub trainers: usize,
+    /// Registry name that runs publish under unless they name another
+    #[arg(long, env = "FOVEA_MODEL", default_value = "classifier")]
+    pub model: String,
+    /// Weights of the backbone; decides whether `linear` is offered
+    #[arg(long, env = "FOVEA_BACKBONE")]
+    pub backbone: Option<PathBuf>,
+    /// Largest upload, such as 4GiB
+    #[arg(long, env = "FOVEA_UPLOAD_LIMIT", default_value = "4GiB")]
+    pub upload_limit: ByteSize,
+    /// Largest request of pictures to classify, such as 64MiB
+    #[arg(long, env = "FOVEA_PREDICT_LIMIT", default_value = "64MiB")]
+    pub predict_limit: ByteSize,
+    /// Host name under which browsers may reach the service; repeat for several. Loopback names always may.
+    #[arg(long = "host", env = "FOVEA_HOSTS", value_delimiter = ',')]
+    pub hosts: Vec<String>,
+    /// Seconds that running trainers and requests get to end when the service stops
+    #[arg(long, env = "FOVEA_DRAIN_SECONDS", default_value_t = 20)]
+    pub drain_seconds: u64,
+}
+
+/// Every setting, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where everything lies.
+    pub volumes: Volumes,
+    /// The preprocess function.
+    pub preprocess_url: Url,
+    /// The inference function.
+    pub inference_url: Url,
+    /// The trainer's program.
+    pub trainer: PathBuf,
+    /// Trainers at once, 1 or more.
+    pub trainers: usize,
+    /// Registry name unless a run names another.
+    pub model: String,
+    /// Whether the backbone's weights are there.
+    pub backbone_installed: bool,
+    /// Largest upload in bytes.
+    pub upload_limit_bytes: u64,
+    /// Largest request of pictures to classify in bytes.
+    pub predict_limit_bytes: u64,
+    /// Lower-case host names under which browsers may reach the service, beside loopback's.
+    pub hosts: Vec<String>,
+    /// What running trainers and requests get to end when the service stops.
+    pub drain: Duration,
+}
+
+/// What is wrong with a flag or an environment variable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A function's URL that cannot be asked.
+    #[error("{flag} is {value:?}; expected a URL like http://127.0.0.1:8081")]
+    Url {
+        /// Which flag.
+        flag: &'static str,
+        /// As given.
+        value: String,
+    },
+    /// A number out of its range.
+    #[error("{flag} is {value}; expected {expected}")]
+    Range {
+        /// Which flag.
+        flag: &'static str,
+        /// As given.
+        value: String,
+        /// What may be given.
+        expected: &'static str,
+    },
+    /// A name that cannot be a model's.
+    #[error("--model cannot be used")]
+    Model(#[source] store::StoreError),
+    /// The trainer is not where it should be.
+    #[error("there is no trainer at {0}; build it, or name its program with --trainer")]
+    Trainer(PathBuf),
+    /// The program does not know its own path, so it cannot look beside itself.
+    #[error("cannot tell where this program lies; name the trainer's program with --trainer")]
+    OwnPath(#[source] std::io::Error),
+}
+
+impl ServeArgs {
+    /// Checks every flag.
+    ///
+    /// # Errors
+    /// The first flag that is wrong, with what was expected.
+    pub fn validate(self) -> Result<Config, ConfigError> {
+        let at_least_one = |flag, n: u64| match n {
+            0 => Err(ConfigError::Range { flag, value: "0".into(), expected: "1 or more" }),
+            n => Ok(n),
+        };
+        at_least_one("--trainers", self.trainers as u64)?;
+        store::check_name("model", &self.model).map_err(ConfigError::Model)?;
+        let trainer = match self.trainer {
+            Some(path) => path,
+            None => env::current_exe().map_err(ConfigError::OwnPath)?.with_file_name("fovea-trainer"),
+        };
+        if !trainer.is_file() {
+            return Err(ConfigError::Trainer(trainer));
+        }
+        Ok(Config {
+            listen: self.listen,
+            volumes: Volumes::new(
+                self.volume1.unwrap_or_else(|| self.data.clone()),
+                self.volume2.unwrap_or_else(|| self.data.clone()),
+            ),
+            preprocess_url: function_url("--preprocess-url", &self.preprocess_url)?,
+            inference_url: function_url("--inference-url", &self.inference_url)?,
+            trainer,
+            trainers: self.trainers,
+            model: self.model,
+            backbone_installed: self.backbone.is_some_and(|path| path.is_file()),
+            upload_limit_bytes: at_least_one("--upload-limit", self.upload_limit.as_u64())?,
+            predict_limit_bytes: at_least_one("--predict-limit", self.predict_limit.as_u64())?,
+            hosts: self.hosts.iter().map(|host| host.trim().to_ascii_lowercase()).filter(|h| !h.is_empty()).collect(),
+            drain: Duration::from_secs(self.drain_seconds),
+        })
+    }
+}
+
+/// A function's base URL; its path ends in a slash, so that joining appends to it.
+fn function_url(flag: &'static str, value: &str) -> Result<Url, ConfigError> {
+    let wrong = || ConfigError::Url { flag, value: value.to_owned() };
+    let mut url = Url::parse(value).map_err(|_| wrong())?;
+    if url.scheme() != "http" || !url.has_host() {
+        return Err(wrong());
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    fn args(flags: &[&str]) -> ServeArgs {
+        let this_program = env::current_exe().unwrap();
+        let trainer = ["fovea-web", "--trainer", this_program.to_str().unwrap()];
+        Cli::try_parse_from(trainer.iter().chain(flags)).unwrap().serve
+    }
+
+    #[test]
+    fn defaults_are_loopback_and_one_folder() {
+        let config = args(&[]).validate().unwrap();
+        assert!(config.listen.ip().is_loopback());
+        assert_eq!(config.volumes, Volumes::under("data"));
+        assert_eq!(config.upload_limit_bytes, 4 << 30);
+    }
+
+    #[test]
+    fn each_volume_may_lie_elsewhere() {
+        let config = args(&["--data", "d", "--volume2", "m"]).validate().unwrap();
+        assert_eq!(config.volumes, Volumes::new("d", "m"));
+    }
+
+    #[test]
+    fn a_functions_url_keeps_its_path() {
+        let config = args(&["--inference-url", "http://gateway/ml/inference"]).validate().unwrap();
+        assert_eq!(config.inference_url.join("predict").unwrap().as_str(), "http://gateway/ml/inference/predict");
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        for (flags, sentence) in [
+            (
+                ["--preprocess-url", "localhost:8081"],
+                "--preprocess-url is \"localhost:8081\"; expected a URL like http://127.0.0.1:8081",
+            ),
+            (["--trainers", "0"], "--trainers is 0; expected 1 or more"),
+            (["--model", "../x"], "--model cannot be used"),
+            (
+                ["--trainer", "/nowhere/trainer"],
+                "there is no trainer at /nowhere/trainer; build it, or name its program with --trainer",
+            ),
+        ] {
+            let args = match flags[0] {
+                "--trainer" => Cli::try_parse_from(["fovea-web", flags[0], flags[1]]).unwrap().serve,
+                _ => args(&flags),
+            };
+            assert_eq!(args.validate().unwrap_err().to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn unknown_flags_are_refused() {
+        assert!(Cli::try_parse_from(["fovea-web", "--volume3", "x"]).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! Everything that can go wrong while answering, and how it is told: a code and a sentence to the client, the cause to
+//! the log.
+//!
+//! Handlers return [`WebError`] only. Whether it becomes JSON or a page is decided once, by [`crate::guard`].
+
+use api::{ErrorCode, ErrorDetail};
+use axum::{
+    extract::multipart::MultipartError,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use ingest::IngestError;
+use store::StoreError;
+
+/// Result of this crate's handlers.
+pub type Result<T, E = WebError> = std::result::Result<T, E>;
+
+/// Every way in which a request fails.
+#[derive(Debug, thiserror::Error)]
+pub enum WebError {
+    /// The request is refused for a reason that its sender can mend.
+    #[error("{}", .0.message)]
+    Refused(ErrorDetail),
+    /// The volumes failed.
+    #[error("the volumes failed")]
+    Store(#[from] StoreError),
+    /// A multipart body that is not one.
+    #[error("the form cannot be read")]
+    Form(#[from] MultipartError),
+    /// Pictures did not become a dataset.
+    #[error("the upload did not become a dataset")]
+    Ingest(#[from] IngestError),
+    /// A function did not answer as it should.
+    #[error("the {function} function failed")]
+    Function {
+        /// Which.
+        function: &'static str,
+        /// What the client may know.
+        detail: ErrorDetail,
+        /// Why.
+        source: Option<reqwest::Error>,
+    },
+    /// Training could not be started or stopped.
+    #[error("the launcher failed")]
+    Launch(#[from] crate::launcher::LaunchError),
+    /// A background task died.
+    #[error("a background task died")]
+    Task(#[from] tokio::task::JoinError),
+    /// A page could not be written.
+    #[error("a page could not be rendered")]
+    Render(#[from] askama::Error),
+    /// The system has no random numbers to give.
+    #[error("no random numbers")]
+    Random(#[from] getrandom::Error),
+}
+
+impl WebError {
+    /// A refusal with this code and sentence.
+    pub fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::Refused(ErrorDetail::new(code, message))
+    }
+
+    /// No such thing.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::refused(ErrorCode::NotFound, message)
+    }
+
+    /// What the client may know. Our own faults are not described.
+    pub fn detail(&self) -> ErrorDetail {
+        match self {
+            Self::Refused(detail) | Self::Function { detail, .. } => detail.clone(),
+            Self::Store(e) => store_detail(e),
+            Self::Form(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => ErrorDetail::new(
+                ErrorCode::TooLarge,
+                "the request is larger than this service accepts; send less at once",
+            ),
+            Self::Form(e) => {
+                ErrorDetail::new(ErrorCode::BadRequest, format!("the form cannot be read: {}", e.body_text()))
+            }
+            Self::Ingest(e) => ingest_detail(e),
+            Self::Launch(e) => ErrorDetail::new(ErrorCode::Internal, e.to_string()),
+            Self::Task(_) | Self::Render(_) | Self::Random(_) => internal(),
+        }
+    }
+}
+
+fn internal() -> ErrorDetail {
+    ErrorDetail::new(ErrorCode::Internal, "something went wrong on our side; the service's log says more")
+}
+
+fn store_detail(error: &StoreError) -> ErrorDetail {
+    match error {
+        StoreError::NotFound { .. } => ErrorDetail::new(ErrorCode::NotFound, error.to_string()),
+        StoreError::BadName { .. } | StoreError::Draft(_) => {
+            ErrorDetail::new(ErrorCode::Unprocessable, error.to_string())
+        }
+        StoreError::Busy(_) => ErrorDetail::new(ErrorCode::Conflict, error.to_string()),
+        e if e.is_disk_full() => {
+            ErrorDetail::new(ErrorCode::InsufficientStorage, "the volume is full; free some room and try again")
+        }
+        StoreError::Damaged { .. } | StoreError::Read { .. } | StoreError::Write { .. } | StoreError::Parse { .. } => {
+            internal()
+        }
+    }
+}
+
+fn ingest_detail(error: &IngestError) -> ErrorDetail {
+    if let IngestError::BrokenOff { source, .. } = error
+        && let Some(cause) = source.downcast_ref::<MultipartError>()
+        && cause.status() == StatusCode::PAYLOAD_TOO_LARGE
+    {
+        return ErrorDetail::new(
+            ErrorCode::TooLarge,
+            "the upload is larger than this service accepts; send less at once",
+        );
+    }
+    let detail = error.detail();
+    if detail.code == ErrorCode::Internal { internal() } else { detail }
+}
+
+/// An error with its causes, outermost first, in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Carried from a handler to the layer that renders it.
+#[derive(Clone, Debug)]
+pub struct Failure(pub ErrorDetail);
+
+impl IntoResponse for WebError {
+    fn into_response(self) -> Response {
+        let detail = self.detail();
+        let status = StatusCode::from_u16(detail.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::error!(status = status.as_u16(), error = chain(&self), "request failed");
+        } else {
+            tracing::debug!(status = status.as_u16(), error = chain(&self), "request refused");
+        }
+        let mut response = status.into_response();
+        response.extensions_mut().insert(Failure(detail));
+        response
+    }
+}

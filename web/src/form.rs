@@ -1,0 +1,249 @@
+//! The form of a run's settings: fields with their defaults and ranges, and the way back from what was typed.
+
+use std::collections::HashMap;
+
+use api::train::{Augmentation, Family, Hyperparameters, RANGES, Settings};
+
+use crate::words;
+
+/// What was typed, by field.
+pub type Typed = HashMap<String, String>;
+
+/// The form as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Form {
+    /// Choices of the family.
+    pub families: Vec<Choice>,
+    /// Choices of the augmentation.
+    pub augmentations: Vec<Choice>,
+    /// Everything that is a number.
+    pub numbers: Vec<Number>,
+    /// Registry name to publish under.
+    pub model: String,
+    /// What is wrong and belongs to no number.
+    pub errors: Vec<String>,
+}
+
+/// One choice of several.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// As sent; empty for the default.
+    pub value: &'static str,
+    /// As shown.
+    pub text: String,
+    /// Whether it is the present choice.
+    pub chosen: bool,
+}
+
+/// A field for a number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Number {
+    /// Name as sent.
+    pub name: &'static str,
+    /// Name as shown.
+    pub label: &'static str,
+    /// Least allowed.
+    pub least: f64,
+    /// Most allowed.
+    pub most: f64,
+    /// `1` for whole numbers, else `any`.
+    pub step: &'static str,
+    /// As typed; empty for the default.
+    pub value: String,
+    /// The defaults, for people.
+    pub hint: String,
+    /// What is wrong with it.
+    pub error: Option<String>,
+}
+
+const LABELS: [&str; RANGES.len()] = [
+    "Epochs",
+    "Batch size",
+    "Learning rate",
+    "Weight decay",
+    "Dropout",
+    "Seed",
+    "Patience (0: never stop early)",
+    "Input size in pixels",
+];
+
+impl Form {
+    /// The form with what was typed and what is wrong with it.
+    ///
+    /// A sentence of `wrong` that begins with a field's name is shown beside that field.
+    pub fn new(backbone: bool, picture_side: u32, default_model: &str, typed: &Typed, wrong: &[String]) -> Self {
+        let typed_of = |name: &str| typed.get(name).map(String::as_str).unwrap_or_default();
+        let linear = Settings::defaults(Family::Linear, picture_side);
+        let cnn = Settings::defaults(Family::Cnn, picture_side);
+        let numbers: Vec<_> = RANGES
+            .iter()
+            .zip(LABELS)
+            .map(|(&(name, least, most), label)| Number {
+                name,
+                label,
+                least,
+                most,
+                step: if is_whole(name) { "1" } else { "any" },
+                value: typed_of(name).to_owned(),
+                hint: hint(backbone, &setting(&linear, name), &setting(&cnn, name)),
+                error: wrong.iter().find(|sentence| concerns(sentence, name)).cloned(),
+            })
+            .collect();
+        let default_family = words::family(if backbone { Family::Linear } else { Family::Cnn });
+        let mut families = vec![Choice::new("", format!("default: {default_family}"), typed_of("family"))];
+        if backbone {
+            families.push(Choice::new("linear", words::family(Family::Linear).into(), typed_of("family")));
+        }
+        families.push(Choice::new("cnn", words::family(Family::Cnn).into(), typed_of("family")));
+        let (a, b) = (words::augmentation(linear.augmentation), words::augmentation(cnn.augmentation));
+        let mut augmentations = vec![Choice::new("", hint(backbone, a, b), typed_of("augmentation"))];
+        for (value, augmentation) in
+            [("none", Augmentation::None), ("flip", Augmentation::Flip), ("flip_shift", Augmentation::FlipShift)]
+        {
+            augmentations.push(Choice::new(value, words::augmentation(augmentation).into(), typed_of("augmentation")));
+        }
+        let beside = |sentence: &&String| numbers.iter().any(|number| concerns(sentence, number.name));
+        let errors = wrong.iter().filter(|sentence| !beside(sentence)).cloned().collect();
+        let model = typed.get("model").cloned().unwrap_or_else(|| default_model.to_owned());
+        Self { families, augmentations, numbers, model, errors }
+    }
+}
+
+impl Choice {
+    fn new(value: &'static str, text: String, typed: &str) -> Self {
+        Self { value, text, chosen: value == typed }
+    }
+}
+
+fn concerns(sentence: &str, name: &str) -> bool {
+    sentence.strip_prefix(name).is_some_and(|rest| rest.starts_with(" is "))
+}
+
+fn is_whole(name: &str) -> bool {
+    !matches!(name, "learning_rate" | "weight_decay" | "dropout")
+}
+
+fn setting(settings: &Settings, name: &str) -> String {
+    match name {
+        "epochs" => settings.epochs.to_string(),
+        "batch_size" => settings.batch_size.to_string(),
+        "learning_rate" => settings.learning_rate.to_string(),
+        "weight_decay" => settings.weight_decay.to_string(),
+        "dropout" => settings.dropout.to_string(),
+        "seed" => settings.seed.to_string(),
+        "patience" => settings.patience.to_string(),
+        _ => settings.input_size.to_string(),
+    }
+}
+
+fn hint(backbone: bool, linear: &str, cnn: &str) -> String {
+    match (backbone, linear == cnn) {
+        (true, false) => format!("default: {linear} (linear), {cnn} (CNN)"),
+        _ => format!("default: {cnn}"),
+    }
+}
+
+/// What was typed as hyperparameters; empty fields take the default.
+///
+/// # Errors
+/// One sentence for each field that cannot be read.
+pub fn parse(typed: &Typed) -> Result<Hyperparameters, Vec<String>> {
+    let mut wrong = vec![];
+    let mut asked = Hyperparameters {
+        family: choice(typed, "family", &[("linear", Family::Linear), ("cnn", Family::Cnn)], &mut wrong),
+        augmentation: choice(
+            typed,
+            "augmentation",
+            &[("none", Augmentation::None), ("flip", Augmentation::Flip), ("flip_shift", Augmentation::FlipShift)],
+            &mut wrong,
+        ),
+        ..Hyperparameters::default()
+    };
+    asked.epochs = number(typed, "epochs", &mut wrong);
+    asked.batch_size = number(typed, "batch_size", &mut wrong);
+    asked.learning_rate = number(typed, "learning_rate", &mut wrong);
+    asked.weight_decay = number(typed, "weight_decay", &mut wrong);
+    asked.dropout = number(typed, "dropout", &mut wrong);
+    asked.seed = number(typed, "seed", &mut wrong);
+    asked.patience = number(typed, "patience", &mut wrong);
+    asked.input_size = number(typed, "input_size", &mut wrong);
+    if wrong.is_empty() { Ok(asked) } else { Err(wrong) }
+}
+
+fn filled<'a>(typed: &'a Typed, name: &str) -> Option<&'a str> {
+    typed.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+}
+
+fn number<T: std::str::FromStr>(typed: &Typed, name: &str, wrong: &mut Vec<String>) -> Option<T> {
+    let value = filled(typed, name)?;
+    let parsed = value.parse().ok();
+    if parsed.is_none() {
+        let kind = if is_whole(name) { "a whole number" } else { "a number" };
+        let range = RANGES.iter().find(|(range, ..)| *range == name);
+        let range = range.map(|(_, least, most)| format!(" from {least} to {most}")).unwrap_or_default();
+        wrong.push(format!("{name} is {value:?}; expected {kind}{range}"));
+    }
+    parsed
+}
+
+fn choice<T: Copy>(typed: &Typed, name: &str, choices: &[(&str, T)], wrong: &mut Vec<String>) -> Option<T> {
+    let value = filled(typed, name)?;
+    let chosen = choices.iter().find(|(choice, _)| *choice == value).map(|(_, chosen)| *chosen);
+    if chosen.is_none() {
+        let names = choices.iter().map(|(choice, _)| *choice).collect::<Vec<_>>().join(" or ");
+        wrong.push(format!("{name} is {value:?}; expected {names}"));
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(fields: &[(&str, &str)]) -> Typed {
+        fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn an_empty_form_asks_for_the_defaults() {
+        assert_eq!(parse(&typed(&[("epochs", ""), ("family", " ")])), Ok(Hyperparameters::default()));
+    }
+
+    #[test]
+    fn every_number_of_the_form_arrives() {
+        let fields = RANGES.map(|(name, least, _)| (name, least.to_string()));
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let asked = parse(&typed(&fields)).expect("least values are right");
+        let settings = asked.resolve(true, 32).expect("least values are within their ranges");
+        for (name, least, _) in RANGES {
+            assert_eq!(setting(&settings, name), least.to_string(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_beside_its_field() {
+        let typed = typed(&[("epochs", "many"), ("family", "forest")]);
+        let wrong = parse(&typed).expect_err("two fields are wrong");
+        assert_eq!(
+            wrong,
+            [
+                "family is \"forest\"; expected linear or cnn",
+                "epochs is \"many\"; expected a whole number from 1 to 1000"
+            ]
+        );
+        let form = Form::new(true, 32, "classifier", &typed, &wrong);
+        assert_eq!(form.numbers[0].error.as_ref(), Some(&wrong[1]));
+        assert_eq!(form.numbers[0].value, "many");
+        assert_eq!(form.errors, wrong[..1]);
+    }
+
+    #[test]
+    fn linear_is_offered_only_with_a_backbone() {
+        let offered = |backbone| {
+            let form = Form::new(backbone, 32, "classifier", &Typed::new(), &[]);
+            form.families.iter().map(|choice| choice.value).collect::<Vec<_>>()
+        };
+        assert_eq!(offered(true), ["", "linear", "cnn"]);
+        assert_eq!(offered(false), ["", "cnn"]);
+    }
+}

@@ -1,0 +1,55 @@
+//! `fovea-web`: reads the flags, opens the port, serves until told to stop.
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+use web::{
+    AppState,
+    config::{Cli, Command, Config},
+    launcher::{Launcher, LocalProcess},
+};
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    if let Some(Command::Openapi) = cli.command {
+        println!("{}", web::openapi().to_pretty_json()?);
+        return Ok(());
+    }
+    let filter = EnvFilter::try_from_env("FOVEA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = cli.serve.validate()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let listen = config.listen;
+    let volumes = config.volumes.clone();
+    volumes.create().context("cannot make the volumes' folders")?;
+    let launcher = LocalProcess::new(config.trainer.clone(), volumes.clone(), config.trainers);
+    let state = AppState::new(config, launcher.clone())?;
+    let listener = TcpListener::bind(listen).await.with_context(|| match listen.port() {
+        0 => format!("cannot listen on {listen}"),
+        port => format!("cannot listen on {listen}; if port {port} is taken, choose another with --listen"),
+    })?;
+    let swept = volumes.sweep_staging().context("cannot sweep what crashed writers left")?;
+    if swept > 0 {
+        tracing::info!(swept, "removed what crashed writers left");
+    }
+    launcher.recover().await.context("cannot look after the runs of an earlier service")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    println!("fovea-web listens on http://{}", listener.local_addr().context("cannot read the port")?);
+    web::run(listener, state, shutdown).await.context("the server failed")
+}

@@ -1,0 +1,149 @@
+//! `/api/runs`.
+
+use api::{
+    ErrorBody,
+    train::{Hyperparameters, Results},
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::{
+    error::Result,
+    events,
+    runs::{self, Asked, Live, RunView},
+    state::AppState,
+};
+
+/// Most of a log that is told.
+const LOG_BYTES: u64 = 64 << 10;
+
+/// What to train.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRun {
+    /// Id of the dataset.
+    dataset: String,
+    /// Settings; an absent one takes the family's default.
+    #[serde(default)]
+    hyperparameters: Hyperparameters,
+    /// Registry name to publish under; the service's default when absent.
+    model: Option<String>,
+}
+
+/// Starts training.
+#[utoipa::path(post, path = "/api/runs", tag = "runs", request_body = NewRun, responses(
+    (status = 201, description = "The run; training begins", body = RunView),
+    (status = 404, description = "No such dataset", body = ErrorBody),
+    (status = 422, description = "A setting is out of its range; the message names it and the range", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn create(State(state): State<AppState>, Json(new): Json<NewRun>) -> Result<Response> {
+    let asked = Asked { dataset: Some(new.dataset), hyperparameters: new.hyperparameters, model: new.model };
+    let run = runs::create(&state, asked).await?;
+    let view = state.on_volumes(move |_| RunView::of(&run)).await?;
+    let location = [(header::LOCATION, view.links.this.clone())];
+    Ok((StatusCode::CREATED, location, Json(view)).into_response())
+}
+
+/// All runs, newest first.
+#[utoipa::path(get, path = "/api/runs", tag = "runs", responses(
+    (status = 200, description = "The runs", body = Vec<RunView>),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<RunView>>> {
+    Ok(Json(state.on_volumes(|volumes| volumes.runs()?.iter().map(RunView::of).collect()).await?))
+}
+
+/// One run and its last epoch.
+#[utoipa::path(get, path = "/api/runs/{id}", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+    (status = 200, description = "The run", body = RunView),
+    (status = 404, description = "No such run", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<RunView>> {
+    let view = state.on_volumes(move |volumes| {
+        let run = volumes.run(&id)?;
+        Ok(RunView { epoch: Live::of(&run)?.curves.pop(), ..RunView::of(&run)? })
+    });
+    Ok(Json(view.await?))
+}
+
+/// A run's progress as server-sent events, from its beginning to its end.
+///
+/// Each event's id is its number, so a client that comes back with `Last-Event-ID` misses nothing and gets nothing
+/// twice. A client that has seen the end is told to stay away with 204.
+#[utoipa::path(get, path = "/api/runs/{id}/events", tag = "runs",
+    params(("id" = String, Path, description = "Id of the run"), ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last event that was seen")), responses(
+    (status = 200, description = "One event per line of progress, its data the JSON of a `Progress`", content_type = "text/event-stream", body = String),
+    (status = 204, description = "The run has ended and every event was seen"),
+    (status = 404, description = "No such run", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn events(State(state): State<AppState>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response> {
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok()).unwrap_or(0);
+    let (run, all_seen) = state
+        .on_volumes(move |volumes| {
+            let run = volumes.run(&id)?;
+            let all_seen = seen > 0 && events::all_seen(&run, seen)?;
+            Ok((run, all_seen))
+        })
+        .await?;
+    if all_seen {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(events::of_run(&state, run, seen).into_response())
+}
+
+/// What came out of a run.
+#[utoipa::path(get, path = "/api/runs/{id}/results", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+    (status = 200, description = "The results", body = Results),
+    (status = 404, description = "No such run", body = ErrorBody),
+    (status = 409, description = "The run has not ended, was cancelled, or failed; the message says why", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn results(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Results>> {
+    Ok(Json(state.on_volumes(move |volumes| runs::results(&volumes.run(&id)?)).await?))
+}
+
+/// Asks a run to stop. What has ended stays as it is.
+#[utoipa::path(post, path = "/api/runs/{id}/cancel", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+    (status = 202, description = "Asked; the run ends soon", body = RunView),
+    (status = 404, description = "No such run", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn cancel(State(state): State<AppState>, Path(id): Path<String>) -> Result<impl IntoResponse> {
+    let run = stop(&state, id).await?;
+    let view = state.on_volumes(move |_| RunView::of(&run)).await?;
+    Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+/// Stops a run unless it has ended.
+pub async fn stop(state: &AppState, id: String) -> Result<store::Run> {
+    let (run, ended) = state
+        .on_volumes(move |volumes| {
+            let run = volumes.run(&id)?;
+            let ended = run.status()?.state.is_final();
+            Ok((run, ended))
+        })
+        .await?;
+    if !ended {
+        state.launcher.stop(&run).await?;
+    }
+    Ok(run)
+}
+
+/// The last lines of a run's log.
+#[utoipa::path(get, path = "/api/runs/{id}/log", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+    (status = 200, description = "At most 64 KiB of text", content_type = "text/plain", body = String),
+    (status = 404, description = "No such run", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn log(State(state): State<AppState>, Path(id): Path<String>) -> Result<String> {
+    state.on_volumes(move |volumes| Ok(volumes.run(&id)?.log_tail(LOG_BYTES))).await
+}

@@ -1,0 +1,230 @@
+//! Runs as the interface tells them: created, looked up, summed up from their progress.
+
+use api::{
+    ErrorCode,
+    train::{EpochMetrics, Hyperparameters, Progress, Results, RunState, RunStatus},
+};
+use serde::Serialize;
+use store::{Dataset, Run, Volumes};
+use utoipa::ToSchema;
+
+use crate::{
+    error::{Result, WebError},
+    state::AppState,
+    words,
+};
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct RunView {
+    /// Id of the run.
+    pub id: String,
+    /// Id of the dataset.
+    pub dataset: String,
+    /// Registry name it publishes under.
+    pub model: String,
+    /// As asked for.
+    pub hyperparameters: Hyperparameters,
+    /// RFC 3339, UTC.
+    pub created: String,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The last epoch that ended; left out in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<EpochMetrics>,
+    /// Where to look next.
+    pub links: RunLinks,
+}
+
+/// Where to look next.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct RunLinks {
+    /// This run.
+    #[serde(rename = "self")]
+    pub this: String,
+    /// Its server-sent events.
+    pub events: String,
+    /// Its results, once it has succeeded.
+    pub results: String,
+    /// Its trainer's log.
+    pub log: String,
+    /// Its page.
+    pub page: String,
+}
+
+impl RunView {
+    /// Reads the status; not the epochs.
+    pub fn of(run: &Run) -> Result<Self> {
+        let id = run.id();
+        let links = RunLinks {
+            this: format!("/api/runs/{id}"),
+            events: format!("/api/runs/{id}/events"),
+            results: format!("/api/runs/{id}/results"),
+            log: format!("/api/runs/{id}/log"),
+            page: format!("/runs/{id}"),
+        };
+        Ok(Self {
+            id: id.to_owned(),
+            dataset: run.spec.dataset.clone(),
+            model: run.spec.model.clone(),
+            hyperparameters: run.spec.hyperparameters.clone(),
+            created: run.spec.created.clone(),
+            status: run.status()?,
+            epoch: None,
+            links,
+        })
+    }
+}
+
+/// How far a run is, read from its progress.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Live {
+    /// What is being done, for people.
+    pub doing: String,
+    /// Units done of what is being done; 0 of 0 while nothing is known.
+    pub done: u64,
+    /// Units in all.
+    pub total: u64,
+    /// Estimated rest in seconds.
+    pub remaining_seconds: Option<f64>,
+    /// Since the run began, as last told.
+    pub seconds: f64,
+    /// Every epoch that ended.
+    pub curves: Vec<EpochMetrics>,
+}
+
+impl Live {
+    /// Reads all of a run's progress.
+    pub fn of(run: &Run) -> Result<Self> {
+        let (lines, _) = run.progress_from(0)?;
+        let mut live = Self { doing: "waiting for the trainer".into(), ..Self::default() };
+        for line in lines {
+            live.take(line);
+        }
+        Ok(live)
+    }
+
+    fn take(&mut self, line: Progress) {
+        match line {
+            Progress::Stage { stage, done, total, seconds } => {
+                self.doing = doing(&stage).to_owned();
+                (self.done, self.total, self.seconds) = (done, total, seconds);
+                self.remaining_seconds = None;
+            }
+            Progress::Step { epoch, step, steps, seconds, remaining_seconds, .. } => {
+                self.doing = format!("training, epoch {epoch}");
+                (self.done, self.total, self.seconds) = (step, steps, seconds);
+                self.remaining_seconds = Some(remaining_seconds);
+            }
+            Progress::Epoch(metrics) => {
+                self.doing = format!("training, epoch {} of at most {}", metrics.epoch, metrics.epochs);
+                (self.done, self.total) = (u64::from(metrics.epoch), u64::from(metrics.epochs));
+                self.seconds = metrics.seconds;
+                self.remaining_seconds = Some(metrics.remaining_seconds);
+                self.curves.push(metrics);
+            }
+            Progress::End { state, seconds, .. } => {
+                self.doing = words::state(state).to_owned();
+                (self.done, self.total, self.seconds) = (1, 1, seconds);
+                self.remaining_seconds = None;
+            }
+        }
+    }
+}
+
+fn doing(stage: &str) -> &str {
+    match stage {
+        "features" => "computing features of the pictures",
+        "evaluate" => "evaluating on the test pictures",
+        "export" => "exporting the model",
+        "check" => "comparing two engines on the exported model",
+        "publish" => "publishing the model",
+        other => other,
+    }
+}
+
+/// What may be asked of a new run.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Id of the dataset; the newest when absent.
+    pub dataset: Option<String>,
+    /// Settings.
+    pub hyperparameters: Hyperparameters,
+    /// Registry name to publish under; the service's default when absent.
+    pub model: Option<String>,
+}
+
+/// Checks what is asked, makes the run and starts its trainer.
+///
+/// # Errors
+/// `Unprocessable` naming every value out of its range; `NotFound` without the dataset.
+pub async fn create(state: &AppState, asked: Asked) -> Result<Run> {
+    let backbone = state.config.backbone_installed;
+    let model = asked.model.unwrap_or_else(|| state.config.model.clone());
+    let run = state
+        .on_volumes(move |volumes| {
+            let dataset = dataset_or_newest(volumes, asked.dataset.as_deref())?;
+            asked
+                .hyperparameters
+                .resolve(backbone, picture_side(&dataset))
+                .map_err(|wrong| WebError::refused(ErrorCode::Unprocessable, wrong.join("; ")))?;
+            Ok(volumes.create_run(&dataset.manifest.id, &model, asked.hyperparameters)?)
+        })
+        .await?;
+    state.launcher.start(&run).await?;
+    Ok(run)
+}
+
+/// The longer side of a dataset's pictures in pixels.
+pub fn picture_side(dataset: &Dataset) -> u32 {
+    let spec = &dataset.manifest.preprocess;
+    spec.width.max(spec.height)
+}
+
+/// The dataset of this id, or the newest.
+///
+/// # Errors
+/// `NotFound` if there is none.
+pub fn dataset_or_newest(volumes: &Volumes, id: Option<&str>) -> Result<Dataset> {
+    match id {
+        Some(id) => Ok(volumes.dataset(id)?),
+        None => {
+            let newest = volumes.datasets()?.into_iter().next();
+            newest.ok_or_else(|| WebError::not_found("there is no dataset yet; upload pictures first"))
+        }
+    }
+}
+
+/// The run of this id, or the newest.
+///
+/// # Errors
+/// `NotFound` if there is none.
+pub fn run_or_newest(volumes: &Volumes, id: Option<&str>) -> Result<Run> {
+    match id {
+        Some(id) => Ok(volumes.run(id)?),
+        None => {
+            let newest = volumes.runs()?.into_iter().next();
+            newest.ok_or_else(|| WebError::not_found("there is no run yet; train a model first"))
+        }
+    }
+}
+
+/// The results of a run that has succeeded.
+///
+/// # Errors
+/// `Conflict` in every other state, saying which: another run's figures are never shown in its place.
+pub fn results(run: &Run) -> Result<Results> {
+    let status = run.status()?;
+    let because = || status.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let refused = |how: String| Err(WebError::refused(ErrorCode::Conflict, format!("run {} {how}", run.id())));
+    match status.state {
+        RunState::Succeeded => match run.results()? {
+            Some(results) => Ok(results),
+            None => refused("has succeeded, but its results are gone".into()),
+        },
+        RunState::Queued => refused("has not begun; its results will be here when it has ended".into()),
+        RunState::Running => refused("is still training; its results will be here when it has ended".into()),
+        RunState::Failed => refused(format!("failed{}", because())),
+        RunState::Cancelled => refused("was cancelled, so it has no results".into()),
+    }
+}

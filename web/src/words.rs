@@ -1,0 +1,138 @@
+//! How numbers, times and states are told to people.
+
+use std::borrow::Borrow;
+
+use api::{
+    dataset::RejectReason,
+    train::{Augmentation, Family, RunState},
+};
+
+/// `93.4 %`.
+pub fn percent(ratio: impl Borrow<f64>) -> String {
+    format!("{:.1} %", 100.0 * ratio.borrow())
+}
+
+/// `93.4 %`.
+pub fn probability(probability: impl Borrow<f32>) -> String {
+    percent(f64::from(*probability.borrow()))
+}
+
+/// `93.4 %`, or a dash where there is no figure.
+pub fn percent_or_dash(ratio: impl Borrow<Option<f64>>) -> String {
+    ratio.borrow().map_or_else(|| "–".to_owned(), percent)
+}
+
+/// `0.4321`, or a dash where there is no figure.
+pub fn loss_or_dash(loss: impl Borrow<Option<f64>>) -> String {
+    loss.borrow().map_or_else(|| "–".to_owned(), |loss| format!("{loss:.4}"))
+}
+
+/// `0.8 s`, `42 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn seconds(seconds: impl Borrow<f64>) -> String {
+    let seconds = *seconds.borrow();
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        _ if seconds < 10.0 => format!("{:.1} s", seconds.max(0.0)),
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// `2026-11-23 06:45 UTC` of an RFC 3339 time in UTC; anything else stays as it is.
+pub fn minute(rfc3339: &str) -> String {
+    match (rfc3339.get(..10), rfc3339.get(10..11), rfc3339.get(11..16)) {
+        (Some(day), Some("T"), Some(time)) => format!("{day} {time} UTC"),
+        _ => rfc3339.to_owned(),
+    }
+}
+
+/// `1 picture`, `2 pictures`.
+pub fn count(n: impl Borrow<u64>, one: &str, many: &str) -> String {
+    let n = *n.borrow();
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// A state as a word.
+pub fn state(state: impl Borrow<RunState>) -> &'static str {
+    match state.borrow() {
+        RunState::Queued => "waiting",
+        RunState::Running => "training",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "failed",
+        RunState::Cancelled => "cancelled",
+    }
+}
+
+/// A state as the name of a CSS class.
+pub fn state_class(state: impl Borrow<RunState>) -> &'static str {
+    match state.borrow() {
+        RunState::Queued | RunState::Running => "state busy",
+        RunState::Succeeded => "state good",
+        RunState::Failed => "state bad",
+        RunState::Cancelled => "state",
+    }
+}
+
+/// A family for people.
+pub fn family(family: impl Borrow<Family>) -> &'static str {
+    match family.borrow() {
+        Family::Linear => "linear head on EfficientNet-lite0",
+        Family::Cnn => "small CNN from scratch",
+    }
+}
+
+/// An augmentation for people.
+pub fn augmentation(augmentation: impl Borrow<Augmentation>) -> &'static str {
+    match augmentation.borrow() {
+        Augmentation::None => "none",
+        Augmentation::Flip => "mirror",
+        Augmentation::FlipShift => "mirror and shift",
+    }
+}
+
+/// A reason for people, as a heading above the files it concerns.
+pub fn reason(reason: impl Borrow<RejectReason>) -> &'static str {
+    match reason.borrow() {
+        RejectReason::Stray => "not in a class folder",
+        RejectReason::UnsafePath => "unsafe path",
+        RejectReason::UnsupportedFormat => "no supported picture",
+        RejectReason::Undecodable => "broken",
+        RejectReason::TooLarge => "too large",
+        RejectReason::TooSmall => "too small",
+        RejectReason::Duplicate => "duplicate",
+        RejectReason::ConflictingLabels => "under several labels",
+        RejectReason::Leak => "would leak between splits",
+    }
+}
+
+/// Which of eleven shades (0 to 10) stands for a share of a whole.
+pub fn shade(part: impl Borrow<u64>, whole: impl Borrow<u64>) -> u64 {
+    let (part, whole) = (*part.borrow(), *whole.borrow());
+    if whole == 0 { 0 } else { (10 * part).div_ceil(whole).min(10) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_grow_coarser_as_they_grow_longer() {
+        for (given, told) in
+            [(-1.0, "0.0 s"), (0.84, "0.8 s"), (42.4, "42 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")]
+        {
+            assert_eq!(seconds(given), told);
+        }
+    }
+
+    #[test]
+    fn times_are_told_to_the_minute_and_foreign_texts_stay() {
+        assert_eq!(minute("2026-11-23T06:45:12Z"), "2026-11-23 06:45 UTC");
+        assert_eq!(minute("später"), "später");
+    }
+
+    #[test]
+    fn any_part_of_a_whole_has_a_shade_and_nothing_has_none() {
+        assert_eq!([shade(0, 50), shade(1, 50), shade(49, 50), shade(50, 50), shade(0, 0)], [0, 1, 10, 10, 0]);
+    }
+}

@@ -116,7 +116,7 @@ impl Function {
         self.load().map_err(|error| {
             let message = match &error {
                 PredictorError::NoModel { .. } => {
-                    "no model has been published yet: train one on the web page or with `fovea train`, then ask again"
+                    "no model has been published yet: train one on the web page, then ask again"
                 }
                 _ => {
                     log("cannot load the model", &error);

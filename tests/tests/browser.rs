@@ -1,0 +1,169 @@
+//! What a person does: upload an archive, press Train, watch, and classify three pictures, in a real browser.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
+use serde_json::json;
+use tests::{
+    house::{House, PATIENCE},
+    pictures::{self, LABELS},
+};
+
+/// Debian's ChromeDriver on a port of its own choosing, killed at the end.
+struct Driver {
+    process: Child,
+    url: String,
+}
+
+impl Driver {
+    fn start() -> Self {
+        let program = std::env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
+        let started = Command::new(&program).arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut process = started.unwrap_or_else(|e| {
+            panic!("{}: {e}; install Debian's package chromium-driver or set CHROMEDRIVER", program.display())
+        });
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let port = lines.map_while(Result::ok).find_map(|line| {
+            line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse::<u16>().ok()
+        });
+        Self { process, url: format!("http://127.0.0.1:{}", port.expect("ChromeDriver names its port")) }
+    }
+
+    async fn browser(&self) -> Client {
+        // Root needs --no-sandbox; the rest keeps Chromium from calling home. None of it is about what is tested.
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+            "--window-size=1280,900",
+        ];
+        let mut capabilities = serde_json::Map::new();
+        capabilities.insert("goog:chromeOptions".into(), json!({"args": arguments}));
+        ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&self.url)
+            .await
+            .unwrap()
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A page as a person meets it: everything is waited for.
+struct Page<'a>(&'a Client);
+
+impl Page<'_> {
+    async fn element(&self, css: &str) -> Element {
+        let found = self.0.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
+        match found {
+            Ok(element) => element,
+            Err(error) => panic!("{css}: {error}\n{}", self.text("main").await),
+        }
+    }
+
+    async fn click(&self, css: &str) {
+        self.element(css).await.click().await.unwrap();
+    }
+
+    async fn text(&self, css: &str) -> String {
+        match self.0.find(Locator::Css(css)).await {
+            Ok(element) => element.text().await.unwrap_or_default(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Waits until the page's path begins with this.
+    async fn arrive(&self, path: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let url = self.0.current_url().await.unwrap();
+            if url.path().starts_with(path) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "still at {url}: {}", self.text("main").await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_trains_and_classifies_in_the_browser() {
+    let data = tempfile::tempdir().unwrap();
+    let house = House::start(data.path()).await.unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let archive = files.path().join("shapes.zip");
+    std::fs::write(&archive, pictures::archive(30, 0)).unwrap();
+
+    let driver = Driver::start();
+    let browser = driver.browser().await;
+    let page = Page(&browser);
+    browser.goto(&house.web).await.unwrap();
+    page.click("main a[href='/training_page']").await;
+    page.arrive("/training_page").await;
+    page.element("input[name=archive]").await.send_keys(archive.to_str().unwrap()).await.unwrap();
+    page.click("section[aria-labelledby=by-archive] button[type=submit]").await;
+
+    page.arrive("/datasets/").await;
+    let classes = page.element("section[aria-labelledby=classes]").await.text().await.unwrap();
+    assert!(LABELS.iter().all(|label| classes.contains(label)), "{classes}");
+    page.element(".samples img").await;
+
+    page.click("section[aria-labelledby=train] summary").await;
+    let family = page.element("section[aria-labelledby=train] [name=family]").await;
+    family.select_by_value("cnn").await.unwrap();
+    for (name, value) in [("epochs", "8"), ("input_size", "32")] {
+        let field = page.element(&format!("section[aria-labelledby=train] [name={name}]")).await;
+        field.clear().await.unwrap();
+        field.send_keys(value).await.unwrap();
+    }
+    page.click("section[aria-labelledby=train] button[type=submit]").await;
+
+    page.arrive("/runs/").await;
+    page.element("#live progress").await;
+    // The live page turns into the results by itself.
+    page.element("#confusion").await;
+    let results = page.text("main").await;
+    assert!(results.contains("Test accuracy"), "{results}");
+
+    house.wait_for_version(1).await.unwrap();
+    page.click("main a[href='/inference_page']").await;
+    page.arrive("/inference_page").await;
+    let chosen: Vec<String> = LABELS
+        .iter()
+        .map(|label| {
+            let path = files.path().join(format!("unseen-{label}.png"));
+            std::fs::write(&path, pictures::png(label, 7000)).unwrap();
+            path.to_str().unwrap().to_owned()
+        })
+        .collect();
+    page.element("input[name=pictures]").await.send_keys(&chosen.join("\n")).await.unwrap();
+    page.element("#results .answer:nth-child(3)").await;
+    let mut labels = vec![];
+    for label in browser.find_all(Locator::Css("#results .answer .label")).await.unwrap() {
+        labels.push(label.text().await.unwrap());
+    }
+    assert_eq!(labels.len(), 3, "{labels:?}");
+    for (label, expected) in labels.iter().zip(LABELS) {
+        assert!(label.starts_with(expected), "{labels:?}");
+    }
+    let pictures = browser.find_all(Locator::Css("#results .answer img")).await.unwrap();
+    assert_eq!(pictures.len(), 3, "each comes back with its picture");
+
+    browser.close().await.unwrap();
+    assert!(house.stop().await.unwrap().success());
+}

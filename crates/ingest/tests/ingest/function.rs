@@ -1,7 +1,6 @@
-//! The preprocess function as seen from here: a server that answers as the contract says, or as it should not.
+//! The preprocess function as seen from here: the function itself behind a server, in good moods and bad.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,18 +8,15 @@ use std::{
     time::Duration,
 };
 
-use api::{
-    ErrorBody, ErrorCode, ErrorDetail, PreprocessSpec,
-    preprocess::{BatchAnswer, Entry, Outcome, Processed, SAFETENSORS},
-};
+use api::{ErrorBody, ErrorCode, ErrorDetail};
 use axum::{
     Json, Router,
-    extract::Query,
-    http::{HeaderMap, StatusCode, header},
+    body::Body,
+    extract::Request,
+    http::StatusCode,
+    middleware::Next,
     response::{IntoResponse, Response},
-    routing::post,
 };
-use bytes::Bytes;
 use ingest::{FunctionClient, Native, Options, Patience, Source};
 
 use crate::house::*;
@@ -42,7 +38,7 @@ enum Mood {
 async fn serve(mood: Mood) -> (FunctionClient, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
-    let moody = move |request: axum::extract::Request, next: axum::middleware::Next| {
+    let moody = move |request: Request, next: Next| {
         let n = count.fetch_add(1, Ordering::SeqCst);
         async move {
             match mood {
@@ -57,11 +53,7 @@ async fn serve(mood: Mood) -> (FunctionClient, Arc<AtomicUsize>) {
             }
         }
     };
-    let app = Router::new()
-        .route("/", post(process))
-        .route("/probe", post(probe))
-        .layer(axum::middleware::from_fn(moody))
-        .layer(axum::extract::DefaultBodyLimit::disable());
+    let app = Router::new().fallback(answer).layer(axum::middleware::from_fn(moody));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, app).await });
@@ -69,39 +61,11 @@ async fn serve(mood: Mood) -> (FunctionClient, Arc<AtomicUsize>) {
     (FunctionClient::new(&url, reqwest::Client::new()).unwrap().with_patience(patience), asked)
 }
 
-fn refuse(detail: ErrorDetail) -> Response {
-    let status = StatusCode::from_u16(detail.code.status()).unwrap();
-    (status, Json(ErrorBody::from(detail))).into_response()
-}
-
-async fn probe(body: Bytes) -> Response {
-    match imaging::probe(&body, &Default::default()) {
-        Ok(probe) => Json(probe).into_response(),
-        Err(e) => refuse(e.detail()),
-    }
-}
-
-async fn process(Query(query): Query<HashMap<String, String>>, headers: HeaderMap, body: Bytes) -> Response {
-    assert_eq!(headers[header::ACCEPT], SAFETENSORS);
-    let spec = PreprocessSpec {
-        width: query["width"].parse().unwrap(),
-        height: query["height"].parse().unwrap(),
-        fit: serde_json::from_value(query["fit"].clone().into()).unwrap(),
-        filter: serde_json::from_value(query["filter"].clone().into()).unwrap(),
-        background: query["background"].parse().unwrap(),
-        ..PreprocessSpec::square(1)
-    };
-    let picture = match imaging::process(&body, &spec, &Default::default()) {
-        Ok(picture) => picture,
-        Err(e) => return refuse(e.detail()),
-    };
-    let entry = Entry { name: None, outcome: Outcome::Processed(Processed { image: None, facts: picture.facts }) };
-    let shape = vec![1, spec.height as usize, spec.width as usize, 3];
-    let answer = serde_json::to_string(&BatchAnswer { spec, images: vec![entry] }).unwrap();
-    let images = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, shape, &picture.pixels).unwrap();
-    let metadata = HashMap::from([("answer".to_owned(), answer)]);
-    let bytes = safetensors::serialize([("images", images)], Some(metadata)).unwrap();
-    ([(header::CONTENT_TYPE, SAFETENSORS)], bytes).into_response()
+/// The function itself, without its sandbox.
+async fn answer(request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    preprocess::answer(axum::http::Request::from_parts(head, body)).map(Body::from)
 }
 
 fn upload(house: &House) -> Source {

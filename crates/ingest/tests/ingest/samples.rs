@@ -93,10 +93,10 @@ async fn the_real_fashion_mnist_has_few_look_alikes_where_it_is_installed() {
         return;
     }
     let house = House::new();
-    let outcome = house.add(fashion_mnist::load(dir, Some(1200)).unwrap()).await.unwrap();
-    assert!(outcome.rejected.len() < 50, "{} of 14,000 pictures are left out", outcome.rejected.len());
+    let outcome = house.add(fashion_mnist::load(dir, None).unwrap()).await.unwrap();
+    assert!(outcome.rejected.len() < 50, "{} of 70,000 pictures are left out", outcome.rejected.len());
     let largest = outcome.near_duplicates.iter().map(|group| group.names.len()).max().unwrap_or(0);
-    assert!(largest < 10, "{largest} pictures are in one group");
+    assert!(largest <= 6, "{largest} pictures are in one group");
 }
 
 #[tokio::test]

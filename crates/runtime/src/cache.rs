@@ -12,9 +12,9 @@ use std::{
     hash::{Hash, Hasher},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -26,6 +26,10 @@ use crate::RuntimeError;
 /// Artefacts that are kept; of more than these the longest unused ones go.
 const MAX_ARTEFACTS: usize = 16;
 
+/// A folder that an artefact is being written to is nobody's any more after this time.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
+
+const STAGING: &str = ".staging-";
 const ARTEFACT: &str = "component.cwasm";
 const MAC: &str = "mac";
 const KEY: &str = "key";
@@ -69,7 +73,8 @@ impl ArtefactCache {
         }
 
         let start = Instant::now();
-        let compile_error = |source: wasmtime::Error| RuntimeError::Compile { path: path.to_owned(), source: source.into() };
+        let compile_error =
+            |source: wasmtime::Error| RuntimeError::Compile { path: path.to_owned(), source: source.into() };
         let artefact = engine.precompile_component(&wasm).map_err(compile_error)?;
         tracing::info!(component = %path.display(), seconds = start.elapsed().as_secs_f32(), "compiled");
         if let Err(error) = self.publish(&name, &folder, &artefact) {
@@ -102,7 +107,7 @@ impl ArtefactCache {
 
     /// Writes the artefact aside and renames it to its place, replacing one that is there.
     fn publish(&self, name: &str, folder: &Path, artefact: &[u8]) -> io::Result<()> {
-        let staging = tempfile::Builder::new().prefix(".staging-").tempdir_in(&self.folder)?;
+        let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(&self.folder)?;
         let fresh = staging.path().join("fresh");
         fs::create_dir(&fresh)?;
         write_synced(&fresh.join(ARTEFACT), artefact)?;
@@ -114,28 +119,34 @@ impl ArtefactCache {
         }
         match fs::rename(&fresh, folder) {
             // Another process has just published the same artefact.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
             renamed => renamed?,
         }
         File::open(&self.folder)?.sync_all()?;
-        self.remove_longest_unused()
+        self.tidy(SystemTime::now())
     }
 
-    fn remove_longest_unused(&self) -> io::Result<()> {
-        let mut artefacts: Vec<(SystemTime, PathBuf)> = fs::read_dir(&self.folder)?
-            .filter_map(|entry| {
-                let folder = entry.ok()?.path();
-                Some((fs::metadata(folder.join(MAC)).ok()?.modified().ok()?, folder))
-            })
-            .collect();
+    /// Removes surplus artefacts, and what writers that were killed left behind.
+    fn tidy(&self, now: SystemTime) -> io::Result<()> {
+        let mut artefacts = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let folder = entry?.path();
+            if let Ok(used) = fs::metadata(folder.join(MAC)).and_then(|mac| mac.modified()) {
+                artefacts.push((used, folder));
+            } else if folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STAGING)) {
+                let written = fs::metadata(&folder)?.modified()?;
+                if now.duration_since(written).is_ok_and(|age| age > ABANDONED_AFTER) {
+                    fs::remove_dir_all(folder)?;
+                }
+            }
+        }
         artefacts.sort();
         let surplus = artefacts.len().saturating_sub(MAX_ARTEFACTS);
         artefacts.iter().take(surplus).try_for_each(|(_, folder)| fs::remove_dir_all(folder))
     }
 
     fn mac(&self, name: &str, artefact: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new(&self.key.into());
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         mac.update(name.as_bytes());
         mac.update(artefact);
         mac
@@ -225,6 +236,8 @@ impl Hasher for HashInto {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -350,7 +363,7 @@ mod tests {
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(true);
         let interruptible = Engine::new(&config).unwrap();
-        let name = |engine| artefact_name(engine, &component(b'a'));
+        let name = |engine: &Engine| artefact_name(engine, &component(b'a'));
         assert_eq!(name(&plain), name(&Engine::default()));
         assert_ne!(name(&plain), name(&interruptible));
     }
@@ -365,6 +378,19 @@ mod tests {
         }
         let kept = fs::read_dir(bench.folder()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
         assert_eq!(kept.count(), MAX_ARTEFACTS);
+    }
+
+    #[test]
+    fn what_killed_writers_left_is_removed_in_time() {
+        let bench = Bench::new();
+        let cache = bench.cache();
+        let left = bench.folder().join(format!("{STAGING}left"));
+        fs::create_dir(&left).unwrap();
+        cache.tidy(SystemTime::now()).unwrap();
+        assert!(left.exists(), "its writer may still be alive");
+        cache.tidy(SystemTime::now() + 2 * ABANDONED_AFTER).unwrap();
+        assert!(!left.exists());
+        assert!(bench.folder().join(KEY).exists());
     }
 
     #[test]

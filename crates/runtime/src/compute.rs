@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, Thread},
@@ -32,7 +32,7 @@ impl Compute {
         let pool = runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("guest")
-            .enable_time()
+            .enable_all()
             .build()
             .map_err(failed)?;
         Ok(Self { pool: Some(pool), pulse: Pulse::start(engine.clone()).map_err(failed)? })
@@ -87,7 +87,7 @@ struct Pulse {
 struct PulseState {
     guests: AtomicUsize,
     stopped: AtomicBool,
-    thread: std::sync::OnceLock<Thread>,
+    thread: OnceLock<Thread>,
 }
 
 impl Pulse {
@@ -95,7 +95,7 @@ impl Pulse {
         let state = Arc::new(PulseState {
             guests: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
-            thread: std::sync::OnceLock::new(),
+            thread: OnceLock::new(),
         });
         let thread = thread::Builder::new().name("pulse".into()).spawn({
             let state = Arc::clone(&state);

@@ -33,8 +33,8 @@ pub(crate) enum Failure {
     NoInstance { source: Source },
     #[error("the function's readiness check answered {status}: {body}")]
     NotReady { status: StatusCode, body: String },
-    #[error("the function was stopped while it worked on this request")]
-    Stopped,
+    #[error("the function's instance was lost while it worked on this request")]
+    Lost,
 }
 
 fn size(bytes: usize) -> impl std::fmt::Display {
@@ -54,8 +54,9 @@ impl Failure {
             | Self::AnswerTooLarge { .. }
             | Self::Trap { .. }
             | Self::NoAnswer { .. }
-            | Self::NoInstance { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Self::NoPlace { .. } | Self::NotReady { .. } | Self::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            | Self::NoInstance { .. }
+            | Self::Lost => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::NoPlace { .. } | Self::NotReady { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
         }
     }

@@ -60,8 +60,13 @@ struct Inner {
     current: RwLock<Arc<Revision>>,
 }
 
-/// What the compute pool sends back: the answer, and how long its instance took to start if it had to.
-type Reply = (Result<Response<Bytes>, Failure>, Option<Duration>);
+/// What the compute pool sends back.
+struct Reply {
+    answer: Result<Response<Bytes>, Failure>,
+    revision: Arc<Revision>,
+    /// How long the instance took to start, if it had to.
+    start: Option<Duration>,
+}
 
 impl Function {
     /// Makes the first revision ready and keeps an eye on the mount from then on.
@@ -110,6 +115,11 @@ impl Function {
         self.inner.current().name.clone()
     }
 
+    /// How many instances of that revision wait for a request.
+    pub fn idle_instances(&self) -> usize {
+        self.inner.current().idle_instances()
+    }
+
     /// Answers one request: with the guest's answer, or with a JSON error body and the status that belongs to what
     /// went wrong. The answer names its revision in `x-fovea-revision` and its times in `Server-Timing`, in
     /// milliseconds: `queue` until it had its body and its place, `start` if an instance had to be started, `total`.
@@ -124,15 +134,23 @@ impl Function {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let mut times = Times::default();
         let (revision, answer) = self.inner.attempt(request, &mut times).await;
-        let function = &self.spec().name;
-        let mut response = answer.unwrap_or_else(|failure| {
-            tracing::warn!(function, revision, %method, path, reason = failure.chain(), "request failed");
-            failure.response()
-        });
         times.total = arrived.elapsed();
-        times.report(&revision, response.headers_mut());
-        let (status, ms) = (response.status().as_u16(), times.total.as_secs_f64() * 1e3);
-        tracing::info!(function, revision, %method, path, status, ms, "answered");
+        let (function, revision) = (&self.spec().name, &revision.name);
+        let ms = times.total.as_secs_f64() * 1e3;
+        let mut response = match answer {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                tracing::info!(function, revision, %method, path, status, ms, "answered");
+                response
+            }
+            Err(failure) => {
+                let response = failure.response();
+                let (status, reason) = (response.status().as_u16(), failure.chain());
+                tracing::warn!(function, revision, %method, path, status, ms, reason, "failed");
+                response
+            }
+        };
+        times.report(revision, response.headers_mut());
         response
     }
 }
@@ -151,7 +169,8 @@ impl Times {
         entries.push(("total", self.total));
         let entries: Vec<String> =
             entries.iter().map(|(name, time)| format!("{name};dur={:.3}", time.as_secs_f64() * 1e3)).collect();
-        if let (Ok(revision), Ok(timing)) = (HeaderValue::from_str(revision), HeaderValue::from_str(&entries.join(", ")))
+        if let (Ok(revision), Ok(timing)) =
+            (HeaderValue::from_str(revision), HeaderValue::from_str(&entries.join(", ")))
         {
             headers.insert(REVISION, revision);
             headers.append(SERVER_TIMING, timing);
@@ -165,24 +184,29 @@ impl Inner {
     }
 
     /// The answer, and the revision that gave it or would have.
-    async fn attempt<B>(&self, request: Request<B>, times: &mut Times) -> (String, Result<Response<Bytes>, Failure>)
+    async fn attempt<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        times: &mut Times,
+    ) -> (Arc<Revision>, Result<Response<Bytes>, Failure>)
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let arrived = Instant::now();
-        let ready = self.admit(request).await;
+        let admitted = self.admit(request).await;
         times.queue = arrived.elapsed();
-        let revision = self.current();
-        let answer = match ready {
-            Ok(admitted) => {
-                let (answer, start) = self.compute(admitted, Arc::clone(&revision)).await;
-                times.start = start;
-                answer
-            }
+        let replied = match admitted {
+            Ok(admitted) => self.compute(admitted).await,
             Err(failure) => Err(failure),
         };
-        (revision.name.clone(), answer)
+        match replied {
+            Ok(Reply { answer, revision, start }) => {
+                times.start = start;
+                (revision, answer)
+            }
+            Err(failure) => (self.current(), Err(failure)),
+        }
     }
 
     /// Reads the body and waits for a place.
@@ -197,25 +221,56 @@ impl Inner {
         let limit = self.blueprint.spec.limits.queue_timeout;
         match timeout(limit, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(place)) => Ok(Admitted { request: Request::from_parts(head, body), share, place }),
-            Ok(Err(_)) => Err(Failure::Stopped),
+            Ok(Err(_)) => Err(Failure::Lost),
             Err(_) => Err(Failure::NoPlace { limit }),
         }
     }
 
-    /// Has an instance of this revision answer on the compute pool.
-    async fn compute(&self, admitted: Admitted, revision: Arc<Revision>) -> Reply {
+    /// Has an instance answer on the compute pool.
+    async fn compute(self: &Arc<Self>, admitted: Admitted) -> Result<Reply, Failure> {
         let (sender, receiver) = oneshot::channel();
         let limit = self.blueprint.spec.limits.timeout;
-        let guest = self.compute.run(serve(Arc::clone(&self.blueprint), revision, admitted, sender));
+        let guest = self.compute.run(Arc::clone(self).serve(admitted, sender));
         match timeout(limit, receiver).await {
             Ok(Ok(reply)) => {
                 // It may still be finishing up; the instance is free for others once it has.
-                guest.detach();
-                reply
+                drop(guest.detach());
+                Ok(reply)
             }
-            Ok(Err(_)) => (Err(Failure::Stopped), None),
-            Err(_) => (Err(Failure::Timeout { limit }), None),
+            Ok(Err(_)) => Err(Failure::Lost),
+            Err(_) => Err(Failure::Timeout { limit }),
         }
+    }
+
+    /// The part of a request that runs on the compute pool.
+    async fn serve(self: Arc<Self>, admitted: Admitted, reply: oneshot::Sender<Reply>) {
+        let Admitted { request, share: _share, place: _place } = admitted;
+        let work = async {
+            // Only now, so that a request that has waited meets the revision that serves now.
+            let revision = self.current();
+            let begun = Instant::now();
+            let (instance, start) = match revision.take() {
+                Some(instance) => (Ok(instance), None),
+                None => {
+                    let mounted = revision.mounted.as_ref().map(|mounted| mounted.path.as_path());
+                    (Instance::start(&self.blueprint, mounted).await, Some(begun.elapsed()))
+                }
+            };
+            let give = |answer| {
+                // Nobody listens any more if the client is gone.
+                let _ = reply.send(Reply { answer, revision: Arc::clone(&revision), start });
+            };
+            match instance {
+                Ok(mut instance) => {
+                    if instance.answer(&self.blueprint, request, give).await {
+                        revision.put_back(instance);
+                    }
+                }
+                Err(failure) => give(Err(failure)),
+            }
+        };
+        // Until it answers, a guest is stopped by whoever waits for the answer; this bounds what it does afterwards.
+        let _ = timeout(2 * self.blueprint.spec.limits.timeout, work).await;
     }
 
     fn replace(&self, next: Revision) {
@@ -237,38 +292,6 @@ struct Admitted {
     place: OwnedSemaphorePermit,
 }
 
-/// The part of a request that runs on the compute pool.
-async fn serve(
-    blueprint: Arc<Blueprint>,
-    revision: Arc<Revision>,
-    Admitted { request, share: _share, place: _place }: Admitted,
-    reply: oneshot::Sender<Reply>,
-) {
-    let work = async {
-        let (mut instance, start) = match revision.take() {
-            Some(instance) => (instance, None),
-            None => {
-                let begun = Instant::now();
-                let mounted = revision.mounted.as_ref().map(|mounted| mounted.path.as_path());
-                match Instance::start(&blueprint, mounted).await {
-                    Ok(instance) => (instance, Some(begun.elapsed())),
-                    Err(failure) => {
-                        let _ = reply.send((Err(failure), None));
-                        return;
-                    }
-                }
-            }
-        };
-        // Nobody listens any more if the client is gone.
-        let give = |answer| drop(reply.send((answer, start)));
-        if instance.answer(&blueprint, request, give).await {
-            revision.put_back(instance);
-        }
-    };
-    // Until it answers, a guest is stopped by whoever waits for the answer; this bounds what it does afterwards.
-    let _ = timeout(2 * blueprint.spec.limits.timeout, work).await;
-}
-
 /// Starts an instance; if a directory is mounted, asks it whether it is ready, so that it loads what it keeps.
 ///
 /// `None` if it is ready but the question was the last request it may serve.
@@ -286,7 +309,7 @@ async fn warm_instance(
         };
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() = absolute(Uri::from(path.clone()), &HeaderMap::new());
-        let mut answer = Err(Failure::Stopped);
+        let mut answer = Err(Failure::Lost);
         let reusable = instance.answer(&blueprint, request, |given| answer = given).await;
         let answer = answer?;
         if answer.status().is_success() {
@@ -298,7 +321,7 @@ async fn warm_instance(
     });
     match timeout(limit, warming).await {
         Ok(Ok(warmed)) => warmed,
-        Ok(Err(_)) => Err(Failure::Stopped),
+        Ok(Err(_)) => Err(Failure::Lost),
         Err(_) => Err(Failure::Timeout { limit }),
     }
 }

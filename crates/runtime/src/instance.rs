@@ -80,9 +80,8 @@ impl Instance {
         let finished = store
             .run_concurrent(async |accessor| {
                 let (sender, receiver) = oneshot::channel();
-                let prepared = accessor.with(|mut access| {
-                    Prepared::new(access.as_context_mut(), proxy, request, Guest::http, sender)
-                })?;
+                let prepared = accessor
+                    .with(|mut access| Prepared::new(access.as_context_mut(), proxy, request, Guest::http, sender))?;
                 let call = prepared.run(accessor, pending());
                 let (called, answer) = join(call, buffered(receiver, limits.max_response_bytes, is_head)).await;
                 let answered = answer.is_ok();

@@ -5,6 +5,7 @@ use std::{
     io::{IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -81,7 +82,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         let address = listener.local_addr().context("cannot tell where the function listens")?;
         // Whoever reads these lines may have gone; that is no reason not to serve.
         let _ = writeln!(stdout, "ready: {} at http://{address} ({})", function.spec().name, function.revision());
-        servers.push(function.run(listener, stop.clone().cancelled_owned(), arguments.drain));
+        servers.push(Arc::new(function).run(listener, stop.clone().cancelled_owned(), arguments.drain));
     }
     let _ = stdout.flush();
 

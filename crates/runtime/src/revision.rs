@@ -57,6 +57,10 @@ impl Revision {
         self.idle().instances.extract_if(.., |instance| now - instance.idle_since > longer_than).collect()
     }
 
+    pub(crate) fn idle_instances(&self) -> usize {
+        self.idle().instances.len()
+    }
+
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,12 +1,6 @@
 //! Listening: connections in, answers out, and an orderly end.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -56,8 +50,13 @@ impl Function {
     ///
     /// A request with the header `K-Network-Probe: queue` is not for the guest: it is answered at once, whatever the
     /// guests are doing, with 200 `queue` or, while draining, 503.
-    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>, drain: Duration) -> Drained {
-        let function = Arc::new(self);
+    pub async fn run(
+        self: Arc<Self>,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+        drain: Duration,
+    ) -> Drained {
+        let function = self;
         let connections = TaskTracker::new();
         let (draining, cut) = (CancellationToken::new(), CancellationToken::new());
         let mut shutdown = std::pin::pin!(shutdown);

@@ -132,7 +132,7 @@ impl House {
         let (status, text) = (answer.status(), answer.text().await?);
         ensure!(status == 201, "train: {status} {text}");
         let run: Value = serde_json::from_str(&text)?;
-        Ok(run["spec"]["run"].as_str().context("the answer names the run")?.to_owned())
+        Ok(run["id"].as_str().context("the answer names the run")?.to_owned())
     }
 
     /// Waits for a run's end and returns its last status.

@@ -123,7 +123,7 @@ async fn a_killed_web_service_comes_back_with_everything_published() {
     }
     let runs = house.get("/api/runs").await.unwrap();
     for run in runs.as_array().unwrap() {
-        let status = house.wait_for_run(run["spec"]["run"].as_str().unwrap()).await.unwrap();
+        let status = house.wait_for_run(run["id"].as_str().unwrap()).await.unwrap();
         assert!(status["state"] == "succeeded" || !status["reason"].is_null(), "an end with a reason: {status}");
     }
     let last = house.upload(pictures::archive(8, 900_000)).await.unwrap();

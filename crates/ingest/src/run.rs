@@ -12,14 +12,14 @@ use api::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
-use store::{DatasetDraft, DatasetInfo, Staging};
+use store::{DatasetDraft, DatasetInfo, Staging, Volumes};
 use tokio::{
     sync::{mpsc, watch},
     task::spawn_blocking,
 };
 
 use crate::{
-    Ingest, IngestError, Options, Outcome, Preprocess, Processed, Progress, Refusal, Result, Source, Stage,
+    Ingest, IngestError, Limits, Options, Outcome, Preprocess, Processed, Progress, Refusal, Result, Source, Stage,
     clean::{self, Distinct, Kept, Seen},
     collect::{self, Collected, Content},
     layout::{self, Labelled},
@@ -73,16 +73,13 @@ impl<P: Preprocess> Ingest<P> {
         reporter: &Reporter,
         unpacked: &mut Option<Staging>,
     ) -> Result<Outcome> {
-        let collected = {
+        let prepared = {
             let (volumes, limits, reporter) = (self.volumes.clone(), self.limits.clone(), reporter.clone());
-            spawn_blocking(move || collect::collect(source, &volumes, &limits, &reporter)).await??
+            let title = options.name.clone();
+            spawn_blocking(move || prepare(source, title, &volumes, &limits, &reporter)).await?
         };
-        let Collected { name, files, mut rejected, arrived, staging } = collected;
+        let (batch, staging) = prepared?;
         *unpacked = staging;
-        let mut files = layout::assign(files, &self.limits, &mut rejected)?;
-        let given = given_splits(&mut files)?;
-        let title = options.name.clone().unwrap_or_else(|| without_extension(&name).to_owned());
-        let batch = Batch { name, title, arrived, rejected, given, pictures: clean::distinct(files) };
 
         let spec = match options.size {
             Some(_) => options.spec(1),
@@ -183,6 +180,23 @@ impl<P: Preprocess> Ingest<P> {
         }
         Ok(processed)
     }
+}
+
+/// Collects the files and reads their layout. Blocks.
+fn prepare(
+    source: Source,
+    title: Option<String>,
+    volumes: &Volumes,
+    limits: &Limits,
+    reporter: &Reporter,
+) -> Result<(Batch, Option<Staging>)> {
+    let Collected { name, files, mut rejected, arrived, staging } =
+        collect::collect(source, volumes, limits, reporter)?;
+    let mut files = layout::assign(files, limits, &mut rejected)?;
+    let given = given_splits(&mut files)?;
+    let title = title.unwrap_or_else(|| without_extension(&name).to_owned());
+    let batch = Batch { name, title, arrived, rejected, given, pictures: clean::distinct(files) };
+    Ok((batch, staging))
 }
 
 /// Bytes of a picture.

@@ -15,6 +15,9 @@ use crate::{
     jpeg, orientation, png, webp,
 };
 
+/// Enough for a 16-bit RGBA row of the longest side, and for any honest metadata.
+const PNG_METADATA_BYTES: u64 = 16 << 20;
+
 /// Pixels as stored, and how to turn them upright.
 pub(crate) struct Decoded {
     pub raster: Raster,
@@ -52,7 +55,7 @@ pub(crate) fn decode(bytes: &[u8], format: Format, limits: &Limits) -> Result<De
 pub(crate) fn upright_size(bytes: &[u8], format: Format, limits: &Limits) -> Result<(u32, u32), ImagingError> {
     let (opened, orientation) = open(bytes, format, limits)?;
     let (width, height) = match opened {
-        Opened::Jpeg(header) => (header.width, header.height),
+        Opened::Jpeg(header) => (header.frame.width, header.frame.height),
         Opened::Other { decoder, .. } => decoder.dimensions(),
     };
     Ok(orientation::upright_size(orientation, width, height))
@@ -62,7 +65,7 @@ pub(crate) fn upright_size(bytes: &[u8], format: Format, limits: &Limits) -> Res
 fn open<'a>(bytes: &'a [u8], format: Format, limits: &Limits) -> Result<(Opened<'a>, Orientation), ImagingError> {
     let fault = |error| from_image(error, format);
     let reader = Cursor::new(bytes);
-    let (decoder, orientation, working_bytes): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
+    let (mut decoder, orientation, working_bytes): (Box<dyn ImageDecoder + 'a>, _, _) = match format {
         Format::Jpeg => {
             let header = jpeg::header(bytes, limits)?;
             let orientation = header.metadata.orientation();
@@ -99,7 +102,6 @@ fn open<'a>(bytes: &'a [u8], format: Format, limits: &Limits) -> Result<(Opened<
             (Box::new(decoder), orientation, working)
         }
     };
-    let mut decoder = decoder;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(ImagingError::undecodable(format, "it claims a side of 0 pixels"));
@@ -113,9 +115,6 @@ fn open<'a>(bytes: &'a [u8], format: Format, limits: &Limits) -> Result<(Opened<
     decoder.set_limits(image_limits).map_err(fault)?;
     Ok((Opened::Other { decoder, working_bytes }, orientation))
 }
-
-/// Enough for a 16-bit RGBA row of the longest side, and for any honest metadata.
-const PNG_METADATA_BYTES: u64 = 16 << 20;
 
 fn from_image(error: ImageError, format: Format) -> ImagingError {
     match error {

@@ -49,14 +49,20 @@ const CLOSING: [u8; 34] = {
 /// What stands before the first scan.
 #[derive(Debug)]
 pub(crate) struct Header<'a> {
-    pub width: u32,
-    pub height: u32,
+    pub frame: Frame,
     pub metadata: Metadata<'a>,
-    progressive: bool,
-    components: Vec<Component>,
     restart_interval: u32,
     /// Offset of the first scan's marker.
     first_scan: usize,
+}
+
+/// The frame header.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub width: u32,
+    pub height: u32,
+    progressive: bool,
+    components: Vec<Component>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,9 +93,8 @@ pub(crate) fn header<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Header<'a>,
             SOI | TEM | RST0..=RST7 => continue,
             EOI => return Err(broken("it ends before any pixels")),
             SOS => {
-                let (width, height, progressive, components) = frame.ok_or_else(|| broken("it has no frame header"))?;
-                let first_scan = marker_at;
-                return Ok(Header { width, height, metadata, progressive, components, restart_interval, first_scan });
+                let frame = frame.ok_or_else(|| broken("it has no frame header"))?;
+                return Ok(Header { frame, metadata, restart_interval, first_scan: marker_at });
             }
             _ => {}
         }
@@ -99,7 +104,7 @@ pub(crate) fn header<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Header<'a>,
             DHT | JPG | DAC => {}
             SOF0..=SOF15 if frame.is_none() => {
                 let parsed = parse_frame(marker, data)?;
-                limits.check_size(parsed.0, parsed.1)?;
+                limits.check_size(parsed.width, parsed.height)?;
                 frame = Some(parsed);
             }
             DRI => restart_interval = be16(data, 0).ok_or_else(|| broken("its restart interval is cut off"))?,
@@ -110,7 +115,7 @@ pub(crate) fn header<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Header<'a>,
     }
 }
 
-fn parse_frame(marker: u8, data: &[u8]) -> Result<(u32, u32, bool, Vec<Component>), ImagingError> {
+fn parse_frame(marker: u8, data: &[u8]) -> Result<Frame, ImagingError> {
     let cut = || broken("its frame header is cut off");
     if marker > SOF2 {
         return Err(broken("it is lossless, hierarchical or arithmetic-coded; only Huffman-coded JPEG is decoded"));
@@ -141,13 +146,14 @@ fn parse_frame(marker: u8, data: &[u8]) -> Result<(u32, u32, bool, Vec<Component
     if components.iter().any(|c| !(1..=4).contains(&c.horizontal) || !(1..=4).contains(&c.vertical)) {
         return Err(broken("it has impossible sampling factors"));
     }
-    Ok((width, height, marker == SOF2, components))
+    Ok(Frame { width, height, progressive: marker == SOF2, components })
 }
 
 /// Decodes a whole picture to RGB.
 pub(crate) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Raster, ImagingError> {
+    let Frame { width, height, .. } = header.frame;
     let scans = walk_scans(bytes, header)?;
-    limits.check_memory(header.decoding_bytes(&scans) + scans.end as u64)?;
+    limits.check_memory(header.frame.decoding_bytes(&scans) + scans.end as u64)?;
 
     let mut input = try_copy(&bytes[..scans.end], scans.end + CLOSING.len())?;
     input.extend_from_slice(&CLOSING);
@@ -163,16 +169,16 @@ pub(crate) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<R
     };
     // Sloppy headers are read; sloppy pixels are not.
     decoder.decode_headers().map_err(fault)?;
-    if decoder.dimensions() != Some((header.width as usize, header.height as usize)) {
+    if decoder.dimensions() != Some((width as usize, height as usize)) {
         return Err(broken("it has two frame headers that differ"));
     }
     decoder.set_options(options.set_strict_mode(true));
-    let mut data = try_zeros(u64::from(header.width) * u64::from(header.height) * 3)?;
+    let mut data = try_zeros(u64::from(width) * u64::from(height) * 3)?;
     decoder.decode_into(&mut data).map_err(fault)?;
-    Ok(Raster { width: header.width, height: header.height, channels: 3, data })
+    Ok(Raster { width, height, channels: 3, data })
 }
 
-impl Header<'_> {
+impl Frame {
     /// The picture, and the coefficients where they have to be kept until the last scan.
     fn decoding_bytes(&self, scans: &Scans) -> u64 {
         let (blocks_wide, blocks_high) = self.units();
@@ -236,7 +242,7 @@ fn walk_scans(bytes: &[u8], header: &Header) -> Result<Scans, ImagingError> {
     loop {
         let Some((marker, marker_at)) = next_marker(bytes, at) else {
             // Scans that are still to come leave no gap behind: only a picture in one scan can do without the end.
-            return if first_has_all && !header.progressive {
+            return if first_has_all && !header.frame.progressive {
                 Ok(Scans { end: bytes.len(), closed: false, first_has_all })
             } else {
                 Err(truncated())
@@ -249,7 +255,7 @@ fn walk_scans(bytes: &[u8], header: &Header) -> Result<Scans, ImagingError> {
             _ => {}
         }
         // A picture in one scan is whole after it, whatever else a file holds.
-        if scans == 1 && first_has_all && !header.progressive {
+        if scans == 1 && first_has_all && !header.frame.progressive {
             return Ok(Scans { end: marker_at, closed: true, first_has_all });
         }
         let data = segment(bytes, at)?;
@@ -262,12 +268,12 @@ fn walk_scans(bytes: &[u8], header: &Header) -> Result<Scans, ImagingError> {
                     [] => return Err(broken("a scan header is cut off")),
                 };
                 if scans == 0 {
-                    first_has_all = ids.len() == header.components.len();
+                    first_has_all = ids.len() == header.frame.components.len();
                 }
                 scans += 1;
                 let (end, restarts) = skip_entropy_coded(bytes, at);
                 at = end;
-                if restart_interval > 0 && restarts < header.units_of_scan(&ids).div_ceil(restart_interval) - 1 {
+                if restart_interval > 0 && restarts < header.frame.units_of_scan(&ids).div_ceil(restart_interval) - 1 {
                     return Err(truncated());
                 }
             }

@@ -209,7 +209,7 @@ fn too_many_pictures_at_once_are_too_large() {
     let many = batch(&vec![("", String::new()); MAX_IMAGES + 1]);
     let message = error(&ask("POST", "/", &[("content-type", JSON)], many), ErrorCode::TooLarge);
     assert!(message.contains(&format!("at most {MAX_IMAGES}")), "{message}");
-    let images = vec![r#"{"image": ""}"#; 11].join(",");
+    let images = [r#"{"image": ""}"#; 11].join(",");
     let large = format!(r#"{{"images": [{images}], "spec": {{"width": 1024, "height": 1024}}}}"#);
     let message = error(&ask("POST", "/", &[("content-type", JSON)], large), ErrorCode::TooLarge);
     assert!(message.contains("at most 10"), "{message}");

@@ -41,6 +41,13 @@ pub fn one_of_each(width: u32, height: u32) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// `scene(48, 32)` as JPEGs that no encoder at hand writes; `files/README.md` says how they were made.
+pub const RARE_JPEGS: [(&str, &[u8]); 3] = [
+    ("progressive", include_bytes!("files/progressive.jpg")),
+    ("restarts", include_bytes!("files/restarts.jpg")),
+    ("cmyk", include_bytes!("files/cmyk.jpg")),
+];
+
 /// The picture stored in such a way that this orientation brings it back upright.
 pub fn stored_as(upright: &RgbImage, orientation: Orientation) -> RgbImage {
     let inverse = match orientation {

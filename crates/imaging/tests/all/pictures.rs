@@ -261,6 +261,25 @@ fn a_jpeg_cut_off_and_closed_again_is_refused() {
 }
 
 #[test]
+fn rare_jpegs_show_the_scene_whole_and_are_refused_cut() {
+    for (name, bytes) in RARE_JPEGS {
+        println!("{name}");
+        assert_alike(&run(bytes, &original_size(48, 32)).pixels, scene(48, 32).as_raw(), 5.0);
+        for end in bytes.len() / 2..bytes.len() - 4 {
+            assert_eq!(refusal(&bytes[..end]).code(), ErrorCode::Truncated, "{name} cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_that_lost_a_row_between_restart_markers_is_truncated() {
+    let (_, whole) = RARE_JPEGS[1];
+    let last_restart = whole.windows(2).rposition(|w| w[0] == 0xFF && (0xD0..=0xD7).contains(&w[1])).unwrap();
+    let closed = [&whole[..last_restart], &[0xFF, 0xD9]].concat();
+    assert_eq!(refusal(&closed).code(), ErrorCode::Truncated);
+}
+
+#[test]
 fn a_thumbnail_with_its_own_end_marker_does_not_end_the_jpeg() {
     let whole = jpeg(&scene(64, 48));
     let thumbnail = [b"Exif\0\0".to_vec(), exif(1), jpeg(&scene(8, 6))].concat();

@@ -42,21 +42,23 @@ pub fn loss(curves: &[EpochMetrics]) -> Option<Chart> {
     let series: [Series; 2] = [("train", &|e| Some(e.loss)), ("validation", &|e| e.val_loss)];
     let highest = curves.iter().flat_map(|e| [Some(e.loss), e.val_loss]).flatten().filter(|v| v.is_finite());
     let step = nice_step(highest.fold(0.0, f64::max) / 4.0);
-    draw("Loss", curves, &series, step, &|value| format!("{value:.*}", decimals(step)))
+    draw("Loss", curves, &series, step, &|value, extra| format!("{value:.*}", decimals(step) + extra))
 }
 
 /// Accuracy of both splits; none before the first epoch has ended.
 pub fn accuracy(curves: &[EpochMetrics]) -> Option<Chart> {
     let series: [Series; 2] = [("train", &|e| Some(e.accuracy)), ("validation", &|e| e.val_accuracy)];
-    draw("Accuracy", curves, &series, 0.25, &|value| format!("{:.0} %", 100.0 * value))
+    draw("Accuracy", curves, &series, 0.25, &|value, extra| format!("{:.extra$} %", 100.0 * value))
 }
 
+/// Draws `series`, with a mark every `step` up to four of them. `tell` words a value with that many digits more than a
+/// mark needs.
 fn draw(
     title: &'static str,
     curves: &[EpochMetrics],
     series: &[Series],
     step: f64,
-    tell: &dyn Fn(f64) -> String,
+    tell: &dyn Fn(f64, usize) -> String,
 ) -> Option<Chart> {
     let last = curves.last()?;
     let n_epochs = f64::from(last.epoch.max(2));
@@ -75,7 +77,7 @@ fn draw(
             continue;
         }
         if let Some(value) = value(last) {
-            told.push(format!("{name} {}", tell(value)));
+            told.push(format!("{name} {}", tell(value, 1)));
         }
         let dot = (points.len() == 1).then(|| points[0].clone());
         let points = points.iter().map(|(x, y)| format!("{x},{y}")).collect::<Vec<_>>().join(" ");
@@ -91,15 +93,15 @@ fn draw(
         summary: format!("{title} after epoch {}: {}", last.epoch, told.join(", ")),
         lines,
         marks_x,
-        marks_y: marks_y.map(|v| Mark { at: format!("{:.1}", y(v)), text: tell(v) }).collect(),
+        marks_y: marks_y.map(|v| Mark { at: format!("{:.1}", y(v)), text: tell(v, 0) }).collect(),
     })
 }
 
-/// The least of 1, 2, 2.5, 5 times a power of ten that is not below `least`.
+/// The least round number that is not below `least`.
 fn nice_step(least: f64) -> f64 {
     let least = if least.is_finite() && least > 1e-9 { least } else { 0.25 };
     let power = 10f64.powf(least.log10().floor());
-    let factors = [1.0, 2.0, 2.5, 5.0, 10.0];
+    let factors = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0, 10.0];
     factors.into_iter().map(|factor| factor * power).find(|step| *step >= least).unwrap_or(10.0 * power)
 }
 
@@ -138,7 +140,7 @@ mod tests {
         let chart = accuracy(&[epoch(1, 2.0, Some(1.0)), epoch(2, 1.0, Some(1.0))]).expect("two epochs");
         assert_eq!(chart.lines[0].points, "44.0,90.0 352.0,90.0");
         assert_eq!(chart.lines[1].points, "44.0,129.0 352.0,129.0");
-        assert_eq!(chart.summary, "Accuracy after epoch 2: train 50 %, validation 25 %");
+        assert_eq!(chart.summary, "Accuracy after epoch 2: train 50.0 %, validation 25.0 %");
     }
 
     #[test]
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_scale_reaches_above_the_highest_value_in_round_steps() {
-        for (least, step) in [(0.31, 0.5), (0.2, 0.2), (0.21, 0.25), (0.0, 0.25), (7.0, 10.0), (0.012, 0.02)] {
+        for (least, step) in [(0.31, 0.4), (0.2, 0.2), (0.21, 0.25), (0.0, 0.25), (9.0, 10.0), (0.012, 0.015)] {
             assert!((nice_step(least) - step).abs() < 1e-9, "{least} gave {}", nice_step(least));
         }
         assert_eq!([decimals(0.25), decimals(0.02), decimals(5.0)], [2, 2, 0]);

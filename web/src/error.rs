@@ -3,14 +3,19 @@
 //!
 //! Handlers return [`WebError`] only. Whether it becomes JSON or a page is decided once, by [`crate::guard`].
 
+use std::iter;
+
 use api::{ErrorCode, ErrorDetail};
 use axum::{
     extract::multipart::MultipartError,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use http_body_util::LengthLimitError;
 use ingest::IngestError;
 use store::StoreError;
+
+use crate::launcher::LaunchError;
 
 /// Result of this crate's handlers.
 pub type Result<T, E = WebError> = std::result::Result<T, E>;
@@ -42,7 +47,7 @@ pub enum WebError {
     },
     /// Training could not be started or stopped.
     #[error("the launcher failed")]
-    Launch(#[from] crate::launcher::LaunchError),
+    Launch(#[from] LaunchError),
     /// A background task died.
     #[error("a background task died")]
     Task(#[from] tokio::task::JoinError),
@@ -78,7 +83,10 @@ impl WebError {
                 ErrorDetail::new(ErrorCode::BadRequest, format!("the form cannot be read: {}", e.body_text()))
             }
             Self::Ingest(e) => ingest_detail(e),
-            Self::Launch(e) => ErrorDetail::new(ErrorCode::Internal, e.to_string()),
+            Self::Launch(LaunchError::Stopping) => {
+                ErrorDetail::new(ErrorCode::Unavailable, LaunchError::Stopping.to_string())
+            }
+            Self::Launch(LaunchError::Store(e)) => store_detail(e),
             Self::Task(_) | Self::Render(_) | Self::Random(_) => internal(),
         }
     }
@@ -106,28 +114,24 @@ fn store_detail(error: &StoreError) -> ErrorDetail {
 
 fn ingest_detail(error: &IngestError) -> ErrorDetail {
     if let IngestError::BrokenOff { source, .. } = error
-        && let Some(cause) = source.downcast_ref::<MultipartError>()
-        && cause.status() == StatusCode::PAYLOAD_TOO_LARGE
+        && exceeds_limit(&**source)
     {
-        return ErrorDetail::new(
-            ErrorCode::TooLarge,
-            "the upload is larger than this service accepts; send less at once",
-        );
+        let message = "the upload is larger than this service accepts; send less at once";
+        return ErrorDetail::new(ErrorCode::TooLarge, message);
     }
     let detail = error.detail();
     if detail.code == ErrorCode::Internal { internal() } else { detail }
 }
 
+/// Whether a body broke off because it is longer than its route allows.
+fn exceeds_limit(error: &(dyn std::error::Error + 'static)) -> bool {
+    iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
+}
+
 /// An error with its causes, outermost first, in one line.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    let texts = iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    texts.collect::<Vec<_>>().join(": ")
 }
 
 /// Carried from a handler to the layer that renders it.

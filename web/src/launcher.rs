@@ -44,7 +44,7 @@ const REASON_CHARS: usize = 400;
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The service is about to end.
-    #[error("the service is stopping; start the run again when it is back")]
+    #[error("the service is stopping; the run begins when it is back")]
     Stopping,
     /// The volumes failed.
     #[error("the run's folder cannot be read or written")]

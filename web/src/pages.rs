@@ -165,6 +165,8 @@ pub struct Run {
     pub nav: &'static str,
     /// The run.
     pub run: RunView,
+    /// Name of its dataset, or the id where the dataset is gone.
+    pub dataset_name: String,
     /// How far it is.
     pub live: Live,
     /// What came out.

@@ -3,6 +3,7 @@
 
 use api::{Background, ErrorCode, Filter, Fit};
 use axum::{
+    RequestExt,
     body::Body,
     extract::{FromRequest, Multipart, Query, Request, multipart::Field},
 };
@@ -120,7 +121,7 @@ pub fn media_type(request: &Request<Body>) -> String {
 async fn receive_body(request: Request, mut upload: Upload, choices: Choices) -> Result<Received> {
     let options = options(&choices)?;
     let name = choices.name.as_deref().unwrap_or("upload");
-    upload.receive_archive(name, request.into_body().into_data_stream()).await?;
+    upload.receive_archive(name, request.into_limited_body().into_data_stream()).await?;
     Ok(Received { upload, options })
 }
 

@@ -43,7 +43,7 @@ pub struct Waiting {
 ///
 /// Either a form (an archive, or files for each class) or an archive as the body. The upload is received, then becomes
 /// a dataset in the background; `wait=true` answers when it has.
-#[utoipa::path(post, path = "/api/datasets", tag = "datasets",
+#[utoipa::path(post, path = "/api/datasets", operation_id = "upload_dataset", tag = "datasets",
     params(Waiting, Choices),
     request_body(description = "A form, or a ZIP or tar file", content(
         (UploadForm = "multipart/form-data"),
@@ -111,7 +111,7 @@ pub async fn published(state: &AppState, view: UploadView) -> Result<(DatasetMan
 }
 
 /// What an upload is doing, and what became of it.
-#[utoipa::path(get, path = "/api/uploads/{id}", tag = "datasets", params(("id" = String, Path, description = "Id of the upload")), responses(
+#[utoipa::path(get, path = "/api/uploads/{id}", operation_id = "get_upload", tag = "datasets", params(("id" = String, Path, description = "Id of the upload")), responses(
     (status = 200, description = "The upload", body = UploadView),
     (status = 404, description = "No such upload", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),
@@ -122,7 +122,7 @@ pub async fn upload_state(State(state): State<AppState>, Path(id): Path<String>)
 }
 
 /// The same as server-sent events, whenever it changes.
-#[utoipa::path(get, path = "/api/uploads/{id}/events", tag = "datasets", params(("id" = String, Path, description = "Id of the upload")), responses(
+#[utoipa::path(get, path = "/api/uploads/{id}/events", operation_id = "follow_upload", tag = "datasets", params(("id" = String, Path, description = "Id of the upload")), responses(
     (status = 200, description = "One event per change, its data the JSON of an `UploadView`", content_type = "text/event-stream", body = String),
     (status = 404, description = "No such upload", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),
@@ -132,7 +132,7 @@ pub async fn upload_events(State(state): State<AppState>, Path(id): Path<String>
 }
 
 /// All datasets, newest first.
-#[utoipa::path(get, path = "/api/datasets", tag = "datasets", responses(
+#[utoipa::path(get, path = "/api/datasets", operation_id = "list_datasets", tag = "datasets", responses(
     (status = 200, description = "Their manifests", body = Vec<DatasetManifest>),
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
@@ -142,7 +142,7 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<DatasetManif
 }
 
 /// One dataset.
-#[utoipa::path(get, path = "/api/datasets/{id}", tag = "datasets", params(("id" = String, Path, description = "Id of the dataset")), responses(
+#[utoipa::path(get, path = "/api/datasets/{id}", operation_id = "get_dataset", tag = "datasets", params(("id" = String, Path, description = "Id of the dataset")), responses(
     (status = 200, description = "Its manifest", body = DatasetManifest),
     (status = 404, description = "No such dataset", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),
@@ -188,7 +188,7 @@ pub struct RowView {
 }
 
 /// Pictures of a dataset, in the order of rows.
-#[utoipa::path(get, path = "/api/datasets/{id}/pictures", tag = "datasets", params(("id" = String, Path, description = "Id of the dataset"), Selection), responses(
+#[utoipa::path(get, path = "/api/datasets/{id}/pictures", operation_id = "list_pictures", tag = "datasets", params(("id" = String, Path, description = "Id of the dataset"), Selection), responses(
     (status = 200, description = "The selection", body = PicturePage),
     (status = 404, description = "No such dataset or class", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),
@@ -222,7 +222,7 @@ pub async fn pictures(
 }
 
 /// One picture of a dataset, as the network sees it.
-#[utoipa::path(get, path = "/api/datasets/{id}/pictures/{file}", tag = "datasets",
+#[utoipa::path(get, path = "/api/datasets/{id}/pictures/{file}", operation_id = "get_picture", tag = "datasets",
     params(("id" = String, Path, description = "Id of the dataset"), ("file" = String, Path, description = "The picture's row and `.png`")), responses(
     (status = 200, description = "The picture", content_type = "image/png", body = Vec<u8>),
     (status = 404, description = "No such dataset or row", body = ErrorBody),

@@ -37,7 +37,7 @@ impl ModelView {
 }
 
 /// All models.
-#[utoipa::path(get, path = "/api/models", tag = "models", responses(
+#[utoipa::path(get, path = "/api/models", operation_id = "list_models", tag = "models", responses(
     (status = 200, description = "By name", body = Vec<ModelView>),
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
@@ -48,7 +48,7 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<ModelView>>>
 }
 
 /// One model.
-#[utoipa::path(get, path = "/api/models/{name}", tag = "models", params(("name" = String, Path, description = "Registry name")), responses(
+#[utoipa::path(get, path = "/api/models/{name}", operation_id = "get_model", tag = "models", params(("name" = String, Path, description = "Registry name")), responses(
     (status = 200, description = "Its versions", body = ModelView),
     (status = 404, description = "No such model", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),
@@ -65,7 +65,7 @@ pub async fn show(State(state): State<AppState>, Path(name): Path<String>) -> Re
 }
 
 /// One version.
-#[utoipa::path(get, path = "/api/models/{name}/{version}", tag = "models",
+#[utoipa::path(get, path = "/api/models/{name}/{version}", operation_id = "get_version", tag = "models",
     params(("name" = String, Path, description = "Registry name"), ("version" = u32, Path, description = "Version, from 1")), responses(
     (status = 200, description = "Its manifest", body = ModelManifest),
     (status = 404, description = "No such version", body = ErrorBody),
@@ -79,7 +79,7 @@ pub async fn version(
 }
 
 /// A version's network.
-#[utoipa::path(get, path = "/api/models/{name}/{version}/model.onnx", tag = "models",
+#[utoipa::path(get, path = "/api/models/{name}/{version}/model.onnx", operation_id = "download_model", tag = "models",
     params(("name" = String, Path, description = "Registry name"), ("version" = u32, Path, description = "Version, from 1")), responses(
     (status = 200, description = "The ONNX file", content_type = "application/octet-stream", body = Vec<u8>),
     (status = 404, description = "No such version", body = ErrorBody),

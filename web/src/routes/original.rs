@@ -115,7 +115,7 @@ pub struct TrainAnswer {
 pub async fn process_model(State(state): State<AppState>, request: Request) -> Result<Json<TrainAnswer>> {
     let ToTrain { dataset, hyperparameters, model } = body_or_default(request).await?;
     let run = runs::create(&state, Asked { dataset, hyperparameters, model }).await?;
-    let message = format!("training has begun; POST /training_finished with this run's id tells when it has ended");
+    let message = "training has begun; POST /training_finished with this run's id tells when it has ended".into();
     Ok(Json(TrainAnswer { message, run: run.spec.run, dataset: run.spec.dataset }))
 }
 

@@ -186,6 +186,7 @@ pub async fn run(State(state): State<AppState>, Path(id): Path<String>) -> Page 
             loss_chart: chart::loss(curves),
             is_current: view.status.version.is_some() && volumes.current(&view.model)? == view.status.version,
             log: if succeeded { String::new() } else { run.log_tail(LOG_BYTES) },
+            dataset_name: volumes.dataset(&view.dataset).map_or(view.dataset.clone(), |dataset| dataset.manifest.name),
             run: view,
             live,
             results,

@@ -37,7 +37,7 @@ pub struct NewRun {
 }
 
 /// Starts training.
-#[utoipa::path(post, path = "/api/runs", tag = "runs", request_body = NewRun, responses(
+#[utoipa::path(post, path = "/api/runs", operation_id = "create_run", tag = "runs", request_body = NewRun, responses(
     (status = 201, description = "The run; training begins", body = RunView),
     (status = 404, description = "No such dataset", body = ErrorBody),
     (status = 422, description = "A setting is out of its range; the message names it and the range", body = ErrorBody),
@@ -52,7 +52,7 @@ pub async fn create(State(state): State<AppState>, Json(new): Json<NewRun>) -> R
 }
 
 /// All runs, newest first.
-#[utoipa::path(get, path = "/api/runs", tag = "runs", responses(
+#[utoipa::path(get, path = "/api/runs", operation_id = "list_runs", tag = "runs", responses(
     (status = 200, description = "The runs", body = Vec<RunView>),
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
@@ -61,7 +61,7 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<RunView>>> {
 }
 
 /// One run and its last epoch.
-#[utoipa::path(get, path = "/api/runs/{id}", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+#[utoipa::path(get, path = "/api/runs/{id}", operation_id = "get_run", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
     (status = 200, description = "The run", body = RunView),
     (status = 404, description = "No such run", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),
@@ -78,7 +78,7 @@ pub async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Resu
 ///
 /// Each event's id is its number, so a client that comes back with `Last-Event-ID` misses nothing and gets nothing
 /// twice. A client that has seen the end is told to stay away with 204.
-#[utoipa::path(get, path = "/api/runs/{id}/events", tag = "runs",
+#[utoipa::path(get, path = "/api/runs/{id}/events", operation_id = "follow_run", tag = "runs",
     params(("id" = String, Path, description = "Id of the run"), ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last event that was seen")), responses(
     (status = 200, description = "One event per line of progress, its data the JSON of a `Progress`", content_type = "text/event-stream", body = String),
     (status = 204, description = "The run has ended and every event was seen"),
@@ -101,7 +101,7 @@ pub async fn events(State(state): State<AppState>, Path(id): Path<String>, heade
 }
 
 /// What came out of a run.
-#[utoipa::path(get, path = "/api/runs/{id}/results", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+#[utoipa::path(get, path = "/api/runs/{id}/results", operation_id = "get_results", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
     (status = 200, description = "The results", body = Results),
     (status = 404, description = "No such run", body = ErrorBody),
     (status = 409, description = "The run has not ended, was cancelled, or failed; the message says why", body = ErrorBody),
@@ -112,7 +112,7 @@ pub async fn results(State(state): State<AppState>, Path(id): Path<String>) -> R
 }
 
 /// Asks a run to stop. What has ended stays as it is.
-#[utoipa::path(post, path = "/api/runs/{id}/cancel", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+#[utoipa::path(post, path = "/api/runs/{id}/cancel", operation_id = "cancel_run", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
     (status = 202, description = "Asked; the run ends soon", body = RunView),
     (status = 404, description = "No such run", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),
@@ -139,7 +139,7 @@ pub async fn stop(state: &AppState, id: String) -> Result<store::Run> {
 }
 
 /// The last lines of a run's log.
-#[utoipa::path(get, path = "/api/runs/{id}/log", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+#[utoipa::path(get, path = "/api/runs/{id}/log", operation_id = "get_log", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
     (status = 200, description = "At most 64 KiB of text", content_type = "text/plain", body = String),
     (status = 404, description = "No such run", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),

@@ -12,7 +12,6 @@ use crate::{
     engine::{Engine, Inputs, Session},
     graph::Builder,
     model::{Feed, Network, Weights},
-    monitor::Monitor,
     onnx::{BATCH, Element},
     pixels::PixelInput,
     train::batch_size_for,
@@ -86,11 +85,11 @@ impl Runner {
         Ok(Self { session, batch_size: batch_size_for(&Feed::Pixels(pixels.clone()).shape()) })
     }
 
-    /// Logits of all pictures; progress counts them under the stage `evaluate`.
+    /// Logits of all pictures; `tell` hears after each batch how many are done.
     ///
     /// # Shapes
     /// result: `[n, n_classes]`
-    pub fn logits(&mut self, pictures: &Pictures, monitor: &mut Monitor) -> Result<Vec<f32>> {
+    pub fn logits(&mut self, pictures: &Pictures, mut tell: impl FnMut(usize) -> Result<()>) -> Result<Vec<f32>> {
         let rows: Vec<usize> = (0..pictures.len()).collect();
         let mut logits = vec![];
         for rows in rows.chunks(self.batch_size) {
@@ -98,13 +97,13 @@ impl Runner {
             let mut inputs = Inputs::new();
             batch.feed(&mut inputs)?;
             logits.extend_from_slice(self.session.run(inputs)?.values(OUTPUT)?);
-            monitor.stage("evaluate", rows.last().map_or(0, |row| row + 1), pictures.len())?;
+            tell(rows[0] + rows.len())?;
         }
         Ok(logits)
     }
 }
 
-/// Logits of the exported file in native tract; progress counts pictures under the stage `check`.
+/// Logits of the exported file in native tract; `tell` hears after each picture how many are done.
 ///
 /// # Shapes
 /// result: `[n, n_classes]`
@@ -113,13 +112,13 @@ pub fn tract_logits(
     spec: &PreprocessSpec,
     n_classes: usize,
     pictures: &Pictures,
-    monitor: &mut Monitor,
+    mut tell: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<f32>> {
     let network = predictor::Network::from_onnx(onnx, spec, n_classes)?;
     let mut logits = vec![];
     for row in 0..pictures.len() {
         logits.extend(network.logits(pictures.picture(row))?);
-        monitor.stage("check", row + 1, pictures.len())?;
+        tell(row + 1)?;
     }
     Ok(logits)
 }

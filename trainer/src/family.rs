@@ -97,6 +97,7 @@ fn linear(engine: &Engine, lesson: &Lesson, backbone: Backbone, monitor: &mut Mo
     let (mut train, mut validation, mut checked) = monitor.timed("features", |monitor| {
         let varied = lesson.train.len() * variants.len();
         let total = varied + lesson.validation.len() + lesson.checked.len();
+        monitor.stage("features", 0, total)?;
         let train = extractor.run(&lesson.train, &variants, (0, total), monitor)?;
         let validation = extractor.run(&lesson.validation, &[Variant::Plain], (varied, total), monitor)?;
         let done = varied + lesson.validation.len();

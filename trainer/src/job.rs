@@ -106,15 +106,18 @@ impl Job {
         let onnx = monitor.timed("export", |_| Ok(learned.exported().to_onnx(&metadata)))?;
         let mut runner = Runner::new(&engine, &onnx, &learned.pixels)?;
         let engine_difference = monitor.timed("check", |monitor| {
-            let exported = runner.logits(&checked, monitor)?;
+            let exported = runner.logits(&checked, |_| monitor.go_on())?;
             agree("ONNX Runtime and the training-time forward", &exported, &learned.reference, n_classes)?;
             let spec = &dataset.manifest.preprocess;
-            let native = tract_logits(&onnx, spec, n_classes, &checked, monitor)?;
+            let native =
+                tract_logits(&onnx, spec, n_classes, &checked, |done| monitor.stage("check", done, checked.len()))?;
             agree("ONNX Runtime and tract", &exported, &native, n_classes)
         })?;
         let test = splits.pictures(Split::Test, Augmentation::None);
-        let tested = monitor
-            .timed("evaluate", |monitor| Ok(Evaluation::of(&runner.logits(&test, monitor)?, test.labels, n_classes)))?;
+        let tested = monitor.timed("evaluate", |monitor| {
+            let logits = runner.logits(&test, |done| monitor.stage("evaluate", done, test.len()))?;
+            Ok(Evaluation::of(&logits, test.labels, n_classes))
+        })?;
 
         let results = self.results(&dataset, &settings, &learned, tested, monitor);
         let manifest = self.manifest(&dataset, &results, &learned, engine_difference);

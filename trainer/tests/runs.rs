@@ -346,6 +346,18 @@ fn a_killed_trainer_leaves_a_failed_run_and_the_next_one_succeeds() {
 }
 
 #[test]
+fn a_panic_fails_the_run_with_its_message() {
+    let place = Place::new([4, 0, 0]);
+    let run = place.run(quick());
+    let job = trainer::Job { volumes: place.volumes.clone(), run: run.clone(), backbone: None };
+    let error = job.work(&mut |_| {}, &|| panic!("two and two are five")).unwrap_err();
+    assert!(matches!(error, trainer::TrainerError::Panicked(_)));
+    let status = run.status().unwrap();
+    assert_eq!(status.state, RunState::Failed);
+    assert!(status.reason.unwrap().ends_with("a bug of its own: two and two are five"));
+}
+
+#[test]
 fn a_second_trainer_leaves_a_run_alone() {
     let place = Place::new([16, 4, 4]);
     let run = place.run(endless());

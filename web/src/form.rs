@@ -143,11 +143,9 @@ fn hint(backbone: bool, linear: &str, cnn: &str) -> String {
     }
 }
 
-/// What was typed as hyperparameters; empty fields take the default.
-///
-/// # Errors
-/// One sentence for each field that cannot be read.
-pub fn parse(typed: &Typed) -> Result<Hyperparameters, Vec<String>> {
+/// What was typed as hyperparameters, and one sentence for each field that cannot be read. Those fields, like empty
+/// ones, take the default.
+pub fn parse(typed: &Typed) -> (Hyperparameters, Vec<String>) {
     let mut wrong = vec![];
     let mut asked = Hyperparameters {
         family: choice(typed, "family", &[("linear", Family::Linear), ("cnn", Family::Cnn)], &mut wrong),
@@ -167,7 +165,7 @@ pub fn parse(typed: &Typed) -> Result<Hyperparameters, Vec<String>> {
     asked.seed = number(typed, "seed", &mut wrong);
     asked.patience = number(typed, "patience", &mut wrong);
     asked.input_size = number(typed, "input_size", &mut wrong);
-    if wrong.is_empty() { Ok(asked) } else { Err(wrong) }
+    (asked, wrong)
 }
 
 fn filled<'a>(typed: &'a Typed, name: &str) -> Option<&'a str> {
@@ -206,14 +204,15 @@ mod tests {
 
     #[test]
     fn an_empty_form_asks_for_the_defaults() {
-        assert_eq!(parse(&typed(&[("epochs", ""), ("family", " ")])), Ok(Hyperparameters::default()));
+        assert_eq!(parse(&typed(&[("epochs", ""), ("family", " ")])), (Hyperparameters::default(), vec![]));
     }
 
     #[test]
     fn every_number_of_the_form_arrives() {
         let fields = RANGES.map(|(name, least, _)| (name, least.to_string()));
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let asked = parse(&typed(&fields)).expect("least values are right");
+        let (asked, wrong) = parse(&typed(&fields));
+        assert_eq!(wrong, Vec::<String>::new());
         let settings = asked.resolve(true, 32).expect("least values are within their ranges");
         for (name, least, _) in RANGES {
             assert_eq!(setting(&settings, name), least.to_string(), "{name}");
@@ -223,7 +222,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_said_beside_its_field() {
         let typed = typed(&[("epochs", "many"), ("family", "forest")]);
-        let wrong = parse(&typed).expect_err("two fields are wrong");
+        let (_, wrong) = parse(&typed);
         assert_eq!(
             wrong,
             [

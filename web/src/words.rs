@@ -82,6 +82,14 @@ pub fn family(family: impl Borrow<Family>) -> &'static str {
     }
 }
 
+/// A family in one word.
+pub fn family_short(family: impl Borrow<Family>) -> &'static str {
+    match family.borrow() {
+        Family::Linear => "linear",
+        Family::Cnn => "CNN",
+    }
+}
+
 /// An augmentation for people.
 pub fn augmentation(augmentation: impl Borrow<Augmentation>) -> &'static str {
     match augmentation.borrow() {

@@ -154,14 +154,13 @@ pub async fn inference(State(state): State<AppState>, request: Request) -> Resul
     Ok(Json(predict_form(&state, request, wanted).await?))
 }
 
-/// The JSON of a body; the default of an empty one, because the original's page sends none.
+/// The JSON of a body; the default of an empty one and of `null`, because the original's page sends none.
 async fn body_or_default<T: DeserializeOwned + Default>(request: Request) -> Result<T> {
     let body = to_bytes(request.into_body(), JSON_BYTES).await;
     let body = body.map_err(|_| WebError::refused(ErrorCode::TooLarge, "the JSON body is larger than 64 KiB"))?;
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&body).map_err(|e| {
-        WebError::refused(ErrorCode::BadRequest, format!("the body is not what this address expects: {e}"))
-    })
+    let wrong = |e| WebError::refused(ErrorCode::BadRequest, format!("the body is not what this address expects: {e}"));
+    Ok(serde_json::from_slice::<Option<T>>(&body).map_err(wrong)?.unwrap_or_default())
 }

@@ -140,21 +140,15 @@ pub async fn start_run(
     if let Some(Err(e)) = model.as_deref().map(|model| store::check_name("model", model)) {
         wrong.push(e.to_string());
     }
-    let asked = form::parse(&typed);
-    match &asked {
-        Ok(asked) => wrong.extend(asked.resolve(backbone, side).err().into_iter().flatten()),
-        Err(unreadable) => wrong.extend(unreadable.iter().cloned()),
+    let (hyperparameters, unreadable) = form::parse(&typed);
+    wrong.extend(unreadable);
+    wrong.extend(hyperparameters.resolve(backbone, side).err().into_iter().flatten());
+    if wrong.is_empty() {
+        let run = runs::create(&state, Asked { dataset: Some(id), hyperparameters, model }).await?;
+        return Ok(Redirect::to(&format!("/runs/{}", run.id())).into_response());
     }
-    match asked {
-        Ok(hyperparameters) if wrong.is_empty() => {
-            let run = runs::create(&state, Asked { dataset: Some(id), hyperparameters, model }).await?;
-            Ok(Redirect::to(&format!("/runs/{}", run.id())).into_response())
-        }
-        _ => {
-            let html = page(&dataset_page(&state, id, typed, wrong).await?)?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, html).into_response())
-        }
-    }
+    let html = page(&dataset_page(&state, id, typed, wrong).await?)?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, html).into_response())
 }
 
 /// `GET /runs`.

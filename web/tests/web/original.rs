@@ -44,7 +44,7 @@ async fn training_answers_at_once_and_never_shows_another_runs_figures() {
     let results: Results = bench.post("/training_finished", "", "").await.json();
     assert_eq!((results.run.as_str(), results.model_params.batch_size), (finished.id(), 32));
 
-    let started: Value = bench.post("/process_model", "", "").await.json();
+    let started: Value = bench.post("/process_model", "application/json", "null").await.json();
     assert_eq!(started["dataset"], dataset.manifest.id.as_str());
     let run = started["run"].as_str().unwrap();
     bench.until(run, RunState::Running).await;

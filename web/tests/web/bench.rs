@@ -125,7 +125,12 @@ impl Bench {
 
     /// Lets a waiting trainer go on to its end.
     pub fn let_go(&self, run: &str) {
-        std::fs::write(self.volumes.run(run).unwrap().dir.join("go"), "").unwrap();
+        self.let_fail(run, "");
+    }
+
+    /// Lets a waiting trainer go on to its end with this exit code.
+    pub fn let_fail(&self, run: &str, code: &str) {
+        store::write_atomic(&self.volumes.run(run).unwrap().dir.join("go"), code.as_bytes()).unwrap();
     }
 
     /// Nothing half-made lies on the volumes.

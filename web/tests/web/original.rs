@@ -54,7 +54,7 @@ async fn training_answers_at_once_and_never_shows_another_runs_figures() {
     let earlier: Results = bench.post_json("/training_finished", &json!({"run": finished.id()})).await.json();
     assert_eq!(earlier.run, finished.id());
 
-    std::fs::write(bench.volumes.run(run).unwrap().dir.join("go"), "9").unwrap();
+    bench.let_fail(run, "9");
     bench.until(run, RunState::Failed).await;
     let failed = bench.post("/training_finished", "", "").await.error();
     assert_eq!(

@@ -10,7 +10,7 @@ use api::{
     model::{INPUT, LOGIT_TOLERANCE, OUTPUT, logit_difference},
     predict::Prediction,
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use image::ImageFormat;
 use predictor::Predictor;
 use reqwest::{StatusCode, header::CONTENT_TYPE};
@@ -218,6 +218,8 @@ async fn every_odd_file_gets_an_honest_answer(house: &House) {
                     if url.contains("width") {
                         assert_eq!(body["width"], picture.facts.width, "{name}");
                         assert_eq!(body["perceptual_hash"], picture.facts.perceptual_hash.as_str(), "{name}");
+                        let png = BASE64_STANDARD.encode(imaging::encode_png(&picture.pixels, &spec));
+                        assert_eq!(body["image"], png, "{name}: the sandbox makes the very same pixels");
                     }
                 }
                 Err(error) => {

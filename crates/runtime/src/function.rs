@@ -3,7 +3,7 @@
 
 use std::{
     error::Error,
-    io,
+    io, mem,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -63,7 +63,9 @@ struct Inner {
 /// What the compute pool sends back.
 struct Reply {
     answer: Result<Response<Bytes>, Failure>,
-    revision: Arc<Revision>,
+    /// Name of the revision that gave it. Not the revision itself: its instances are dropped with its last holder,
+    /// and that must not be a thread that others wait for.
+    revision: String,
     /// How long the instance took to start, if it had to.
     start: Option<Duration>,
 }
@@ -135,7 +137,7 @@ impl Function {
         let mut times = Times::default();
         let (revision, answer) = self.inner.attempt(request, &mut times).await;
         times.total = arrived.elapsed();
-        let (function, revision) = (&self.spec().name, &revision.name);
+        let function = &self.spec().name;
         let ms = times.total.as_secs_f64() * 1e3;
         let mut response = match answer {
             Ok(response) => {
@@ -150,7 +152,7 @@ impl Function {
                 response
             }
         };
-        times.report(revision, response.headers_mut());
+        times.report(&revision, response.headers_mut());
         response
     }
 }
@@ -183,12 +185,12 @@ impl Inner {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The answer, and the revision that gave it or would have.
+    /// The answer, and the name of the revision that gave it or would have.
     async fn attempt<B>(
         self: &Arc<Self>,
         request: Request<B>,
         times: &mut Times,
-    ) -> (Arc<Revision>, Result<Response<Bytes>, Failure>)
+    ) -> (String, Result<Response<Bytes>, Failure>)
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -205,7 +207,7 @@ impl Inner {
                 times.start = start;
                 (revision, answer)
             }
-            Err(failure) => (self.current(), Err(failure)),
+            Err(failure) => (self.current().name.clone(), Err(failure)),
         }
     }
 
@@ -258,7 +260,7 @@ impl Inner {
             };
             let give = |answer| {
                 // Nobody listens any more if the client is gone.
-                let _ = reply.send(Reply { answer, revision: Arc::clone(&revision), start });
+                let _ = reply.send(Reply { answer, revision: revision.name.clone(), start });
             };
             match instance {
                 Ok(mut instance) => {
@@ -274,14 +276,11 @@ impl Inner {
     }
 
     fn replace(&self, next: Revision) {
-        let next = Arc::new(next);
-        let old = {
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *current, Arc::clone(&next))
-        };
-        self.compute.dispose(old.retire());
+        let name = next.name.clone();
         let directory = next.mounted.as_ref().map(|mounted| mounted.path.display().to_string());
-        tracing::info!(revision = next.name, replaces = old.name, directory, "revision serves");
+        let old = mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), Arc::new(next));
+        tracing::info!(revision = name, replaces = old.name, directory, "revision serves");
+        self.compute.dispose(old);
     }
 }
 
@@ -336,8 +335,7 @@ async fn watch(inner: Arc<Inner>) {
     let mut complaint = None;
     loop {
         looks.tick().await;
-        let current = inner.current();
-        let expired = current.expire(spec.limits.idle, Instant::now());
+        let expired = inner.current().expire(spec.limits.idle, Instant::now());
         if !expired.is_empty() {
             inner.compute.dispose(expired);
         }
@@ -359,7 +357,11 @@ async fn watch(inner: Arc<Inner>) {
             }
         };
         complaint = None;
-        if mounted == current.mounted {
+        let (number, is_current) = {
+            let current = inner.current();
+            (current.number, current.mounted == mounted)
+        };
+        if is_current {
             setback = None;
             continue;
         }
@@ -370,7 +372,7 @@ async fn watch(inner: Arc<Inner>) {
 
         match warm_instance(&inner.compute, &inner.blueprint, mounted.clone()).await {
             Ok(warm) => {
-                inner.replace(Revision::new(&spec.name, current.number + 1, mounted, warm));
+                inner.replace(Revision::new(&spec.name, number + 1, mounted, warm));
                 setback = None;
             }
             Err(failure) => {

@@ -1,7 +1,7 @@
-//! An immutable snapshot of a function and of the directory its guests see, with the instances that serve it.
+//! An immutable snapshot of a function and of the directory its guests see, with the idle instances that serve it.
+//! They go when the last request that met the revision has been answered and it is no longer the current one.
 
 use std::{
-    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,51 +17,36 @@ pub(crate) struct Revision {
     /// Counts from one.
     pub(crate) number: u64,
     pub(crate) mounted: Option<Mounted>,
-    idle: Mutex<Idle>,
-}
-
-struct Idle {
     /// The last one is the one that was used last.
-    instances: Vec<Instance>,
-    retired: bool,
+    idle: Mutex<Vec<Instance>>,
 }
 
 impl Revision {
     pub(crate) fn new(function: &str, number: u64, mounted: Option<Mounted>, warm: Option<Instance>) -> Self {
-        let idle = Mutex::new(Idle { instances: warm.into_iter().collect(), retired: false });
+        let idle = Mutex::new(warm.into_iter().collect());
         Self { name: format!("{function}-{number}"), number, mounted, idle }
     }
 
     /// The idle instance that was used last, so that surplus ones grow old and expire.
     pub(crate) fn take(&self) -> Option<Instance> {
-        self.idle().instances.pop()
+        self.idle().pop()
     }
 
-    /// Keeps the instance for the next request, unless the revision has been retired.
+    /// Keeps the instance for the next request.
     pub(crate) fn put_back(&self, instance: Instance) {
-        let mut idle = self.idle();
-        if !idle.retired {
-            idle.instances.push(instance);
-        }
-    }
-
-    /// Keeps no more instances; gives away those that are idle.
-    pub(crate) fn retire(&self) -> Vec<Instance> {
-        let mut idle = self.idle();
-        idle.retired = true;
-        mem::take(&mut idle.instances)
+        self.idle().push(instance);
     }
 
     /// Gives away the instances that have been idle for longer than this.
     pub(crate) fn expire(&self, longer_than: Duration, now: Instant) -> Vec<Instance> {
-        self.idle().instances.extract_if(.., |instance| now - instance.idle_since > longer_than).collect()
+        self.idle().extract_if(.., |instance| now - instance.idle_since > longer_than).collect()
     }
 
     pub(crate) fn idle_instances(&self) -> usize {
-        self.idle().instances.len()
+        self.idle().len()
     }
 
-    fn idle(&self) -> MutexGuard<'_, Idle> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Instance>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

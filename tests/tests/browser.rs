@@ -126,7 +126,7 @@ async fn a_person_trains_and_classifies_in_the_browser() {
     page.click("section[aria-labelledby=train] summary").await;
     let family = page.element("section[aria-labelledby=train] [name=family]").await;
     family.select_by_value("cnn").await.unwrap();
-    for (name, value) in [("epochs", "8"), ("input_size", "32")] {
+    for (name, value) in [("epochs", "25"), ("batch_size", "8"), ("input_size", "32")] {
         let field = page.element(&format!("section[aria-labelledby=train] [name={name}]")).await;
         field.clear().await.unwrap();
         field.send_keys(value).await.unwrap();

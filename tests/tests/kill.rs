@@ -39,6 +39,11 @@ fn everything_published_verifies(data: &Path) {
     }
 }
 
+async fn succeeds(house: &House, run: &str) {
+    let status = house.wait_for_run(run).await.unwrap();
+    assert_eq!(status["state"], "succeeded", "{status}");
+}
+
 async fn wait_until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
@@ -58,7 +63,7 @@ async fn a_killed_trainer_leaves_a_failed_run_and_no_half_model() {
     let dataset = dataset["id"].as_str().unwrap();
     let started = std::time::Instant::now();
     let run = house.train(dataset, short()).await.unwrap();
-    assert_eq!(house.wait_for_run(&run).await.unwrap()["state"], "succeeded");
+    succeeds(&house, &run).await;
     let span = started.elapsed();
 
     let mut killed = 0;
@@ -86,7 +91,7 @@ async fn a_killed_trainer_leaves_a_failed_run_and_no_half_model() {
     }
     assert!(killed >= ROUNDS / 4, "only {killed} of {ROUNDS} runs were hit before their end");
     let run = house.train(dataset, short()).await.unwrap();
-    assert_eq!(house.wait_for_run(&run).await.unwrap()["state"], "succeeded", "and the next one works");
+    succeeds(&house, &run).await;
     assert!(house.stop().await.unwrap().success());
 }
 
@@ -139,7 +144,7 @@ async fn a_killed_runtime_comes_back_and_answers() {
     let mut house = House::start(data.path()).await.unwrap();
     let dataset = house.upload(pictures::archive(12, 0)).await.unwrap();
     let run = house.train(dataset["id"].as_str().unwrap(), short()).await.unwrap();
-    assert_eq!(house.wait_for_run(&run).await.unwrap()["state"], "succeeded");
+    succeeds(&house, &run).await;
     for round in 0..ROUNDS {
         let runtime = house.children("fovea-runtime");
         assert!(!runtime.is_empty());

@@ -370,8 +370,9 @@ mod tests {
         options: Options,
     }
 
+    /// The suite's environment may name a folder of components; these tests have their own.
     fn options(arguments: &[&str]) -> Options {
-        Line::parse_from([&["up"], arguments].concat()).options
+        Options { components: None, ..Line::parse_from([&["up"], arguments].concat()).options }
     }
 
     fn empty_files(folder: &Path, names: &[&str]) {

@@ -60,7 +60,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Up { args } => {
             let setup = Setup::run(&tools, &cache::folder()?)?;
-            workspace.build_native()?;
+            workspace.build_everything_native()?;
             workspace.build_components()?;
             return Err(workspace.become_fovea_up(&setup, &args));
         }

@@ -23,8 +23,6 @@ pub const WASM_TARGET: &str = "wasm32-wasip2";
 pub const NO_CARGO: &str = "cannot start cargo; install Rust with rustup and run this again";
 
 const FUNCTIONS: [&str; 2] = ["preprocess", "inference"];
-const PROGRAMS: [&str; 4] = ["cli", "runtime", "trainer", "web"];
-
 /// A checkout of Fovea.
 pub struct Workspace {
     root: PathBuf,
@@ -75,12 +73,8 @@ impl Workspace {
         Ok(())
     }
 
-    /// Builds the programs that `fovea up` starts.
-    pub fn build_native(&self) -> Result<()> {
-        self.run(["build", "--release"].into_iter().chain(packages(&PROGRAMS)))
-    }
-
-    /// Builds every program and every test, in the one way that `cargo test` takes up again.
+    /// Builds every program and every test, in the one way that `cargo test` takes up again. A narrower selection would
+    /// resolve other features and build the engines a second time.
     pub fn build_everything_native(&self) -> Result<()> {
         self.run(["build", "--release", "--workspace", "--all-targets"])
     }

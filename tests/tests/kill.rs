@@ -95,6 +95,27 @@ async fn a_killed_trainer_leaves_a_failed_run_and_no_half_model() {
     assert!(house.stop().await.unwrap().success());
 }
 
+/// Does some work while the supervisor's child of this name is killed after `delay`; returns when another has taken its
+/// place and everything answers, with everything published as it was. The work may be cut off.
+async fn struck(house: &mut House, program: &str, delay: Duration, data: &Path, work: impl AsyncFnOnce(&House)) {
+    let victims = house.children(program);
+    assert!(!victims.is_empty(), "{program} runs");
+    let strike = async {
+        tokio::time::sleep(delay).await;
+        for pid in &victims {
+            kill(*pid, Signal::KILL).unwrap();
+        }
+    };
+    tokio::join!(work(house), strike);
+    wait_until("another process", || {
+        let now = house.children(program);
+        (!now.is_empty() && now != victims).then_some(())
+    })
+    .await;
+    house.wait_until_up().await.unwrap();
+    everything_published_verifies(data);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_web_service_comes_back_with_everything_published() {
     let data = tempfile::tempdir().unwrap();
@@ -105,25 +126,13 @@ async fn a_killed_web_service_comes_back_with_everything_published() {
     house.upload(pictures::archive(8, 100)).await.unwrap();
     let span = started.elapsed() * 2;
     for round in 0..ROUNDS {
-        let web = house.children("fovea-web");
         if round % 4 == 0 {
             house.train(&dataset, short()).await.unwrap();
         }
-        let upload = house.upload(pictures::archive(8, 1000 * u64::from(round + 1)));
-        let strike = async {
-            tokio::time::sleep(moment(round, span)).await;
-            for pid in &web {
-                kill(*pid, Signal::KILL).unwrap();
-            }
-        };
-        let (_cut_off_or_not, ()) = tokio::join!(upload, strike);
-        wait_until("another web service", || {
-            let now = house.children("fovea-web");
-            (!now.is_empty() && now != web).then_some(())
+        struck(&mut house, "fovea-web", moment(round, span), data.path(), async |house| {
+            let _cut_off_or_not = house.upload(pictures::archive(8, 1000 * u64::from(round + 1))).await;
         })
         .await;
-        house.wait_until_up().await.unwrap();
-        everything_published_verifies(data.path());
         house.get(&format!("/api/datasets/{dataset}")).await.unwrap();
     }
     let runs = house.get("/api/runs").await.unwrap();
@@ -146,25 +155,14 @@ async fn a_killed_runtime_comes_back_and_answers() {
     let run = house.train(dataset["id"].as_str().unwrap(), short()).await.unwrap();
     succeeds(&house, &run).await;
     for round in 0..ROUNDS {
-        let runtime = house.children("fovea-runtime");
-        assert!(!runtime.is_empty());
-        let url = format!("{}/predict", house.inference);
-        let request = house.http.post(url).body(pictures::png("circle", u64::from(round))).send();
-        let strike = async {
-            tokio::time::sleep(moment(round, Duration::from_millis(400))).await;
-            for pid in &runtime {
-                kill(*pid, Signal::KILL).unwrap();
-            }
-        };
-        let (_answered_or_cut_off, ()) = tokio::join!(request, strike);
-        wait_until("another runtime", || {
-            let now = house.children("fovea-runtime");
-            (!now.is_empty() && now != runtime).then_some(())
+        let delay = moment(round, Duration::from_millis(400));
+        struck(&mut house, "fovea-runtime", delay, data.path(), async |house| {
+            let url = format!("{}/predict", house.inference);
+            let picture = pictures::png("circle", u64::from(round));
+            let _answered_or_cut_off = house.http.post(url).body(picture).send().await;
         })
         .await;
-        house.wait_until_up().await.unwrap();
         house.wait_for_version(1).await.unwrap();
-        everything_published_verifies(data.path());
     }
     assert!(house.stop().await.unwrap().success());
 }

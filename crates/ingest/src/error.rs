@@ -5,7 +5,7 @@
 use std::{io, path::PathBuf};
 
 use api::{ErrorCode, ErrorDetail};
-use store::StoreError;
+use store::{StoreError, is_full};
 
 /// Every way in which an upload as a whole fails; nothing of it is left behind then.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +132,4 @@ impl IngestError {
     pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Write { path: path.into(), source }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

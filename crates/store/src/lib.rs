@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use atomic::{Staging, create_dirs, digest_file, write_atomic};
 pub use clock::now_rfc3339;
 pub use dataset::{Dataset, DatasetDraft, DatasetInfo, Pixels, Published};
-pub use error::StoreError;
+pub use error::{StoreError, is_full};
 pub use model::{CURRENT, ModelDraft, ModelVersion};
 pub use run::{Run, RunLock};
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use api::{
+    PreprocessSpec,
     model::{MODEL_FILE, ModelManifest, SCHEMA},
     predict::Ranked,
 };
@@ -44,8 +45,16 @@ impl Predictor {
     /// `NoModel` if the folder or its manifest does not exist, which is no fault before anything is published;
     /// anything else means that the version is broken.
     pub fn load(dir: &Path) -> Result<Self, PredictorError> {
-        let manifest = read_manifest(dir)?;
-        let onnx = read_network(dir, &manifest)?;
+        Self::load_with(dir, |path| std::fs::read(path))
+    }
+
+    /// As [`Predictor::load`], with files read by the caller's function.
+    ///
+    /// # Errors
+    /// As [`Predictor::load`]; `read` says with [`io::ErrorKind::NotFound`] that a file does not exist
+    pub fn load_with(dir: &Path, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Self, PredictorError> {
+        let manifest = read_manifest(dir, &read)?;
+        let onnx = read_network(dir, &manifest, &read)?;
         let network = Network::from_vec(onnx, &manifest.preprocess, manifest.labels.len())?;
         Ok(Self { manifest, network })
     }
@@ -67,6 +76,15 @@ impl Predictor {
         self.network.logits(pixels)
     }
 
+    /// Runs the network once on a black picture, so that whatever happens only the first time has happened.
+    ///
+    /// # Errors
+    /// As [`Predictor::logits`]
+    pub fn warm_up(&self) -> Result<(), PredictorError> {
+        let PreprocessSpec { height, width, .. } = self.manifest.preprocess;
+        self.logits(&vec![0; height as usize * width as usize * 3]).map(drop)
+    }
+
     /// Ranks the labels for one picture.
     ///
     /// # Shapes
@@ -80,9 +98,11 @@ impl Predictor {
     }
 }
 
-fn read_manifest(dir: &Path) -> Result<ModelManifest, PredictorError> {
+type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+fn read_manifest(dir: &Path, read: Read<'_>) -> Result<ModelManifest, PredictorError> {
     let path = dir.join(MANIFEST_FILE);
-    let bytes = match std::fs::read(&path) {
+    let bytes = match read(&path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(PredictorError::NoModel { dir: dir.to_owned() }),
         Err(source) => return Err(PredictorError::Read { path, source }),
@@ -109,12 +129,12 @@ fn parse_manifest(bytes: &[u8], path: PathBuf) -> Result<ModelManifest, Predicto
     Ok(manifest)
 }
 
-fn read_network(dir: &Path, manifest: &ModelManifest) -> Result<Vec<u8>, PredictorError> {
+fn read_network(dir: &Path, manifest: &ModelManifest, read: Read<'_>) -> Result<Vec<u8>, PredictorError> {
     let path = dir.join(MODEL_FILE);
     let Some(expected) = manifest.files.get(MODEL_FILE) else {
         return Err(PredictorError::NoDigest { path: dir.join(MANIFEST_FILE) });
     };
-    let onnx = match std::fs::read(&path) {
+    let onnx = match read(&path) {
         Ok(onnx) => onnx,
         Err(source) => return Err(PredictorError::Read { path, source }),
     };
@@ -137,8 +157,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use std::fs;
-
-    use api::PreprocessSpec;
 
     use super::*;
     use crate::testing::{COLOURS, solid, write_colours};

@@ -28,7 +28,7 @@ pub enum RuntimeError {
         source: Source,
     },
     /// The cache folder cannot be used.
-    #[error("cannot use {path} as cache of compiled components; choose another folder with --cache or FOVEA_CACHE")]
+    #[error("cannot use {path} as cache of artefacts; choose another folder with --cache or FOVEA_CACHE")]
     Cache {
         /// The folder or a file in it.
         path: PathBuf,
@@ -62,6 +62,12 @@ pub enum RuntimeError {
         /// What is missing.
         source: Source,
     },
+    /// The component's initialisation or its snapshot fails.
+    #[error("cannot bake the component")]
+    Bake {
+        /// What happened.
+        source: Source,
+    },
     /// The first instance does not come to life.
     #[error("cannot instantiate function `{function}`")]
     Instantiate {
@@ -80,20 +86,20 @@ pub enum RuntimeError {
     },
     /// Another program listens at the address.
     #[error(
-        "function `{function}` cannot listen at {address}: port {} is taken by another program; \
-         stop that program or choose another port with listen=", .address.port()
+        "{what} cannot listen at {address}: port {} is taken by another program; stop that program or choose another \
+         port", .address.port()
     )]
     PortTaken {
-        /// The function's name.
-        function: String,
+        /// What should be served there.
+        what: String,
         /// Where it should listen.
         address: SocketAddr,
     },
     /// The address cannot be listened at.
-    #[error("function `{function}` cannot listen at {address}")]
+    #[error("{what} cannot listen at {address}")]
     Bind {
-        /// The function's name.
-        function: String,
+        /// What should be served there.
+        what: String,
         /// Where it should listen.
         address: SocketAddr,
         /// The system's reason.
@@ -102,6 +108,10 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
+    pub(crate) fn bake(source: impl Into<Source>) -> Self {
+        Self::Bake { source: source.into() }
+    }
+
     pub(crate) fn engine(source: impl Into<Source>) -> Self {
         Self::Engine { source: source.into() }
     }

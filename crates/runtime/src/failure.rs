@@ -29,8 +29,8 @@ pub(crate) enum Failure {
     Trap { source: Source },
     #[error("the function gave no valid answer")]
     NoAnswer { source: Source },
-    #[error("no instance of the function could be started")]
-    NoInstance { source: Source },
+    #[error("no sandbox for the function could be started")]
+    NoSandbox { source: Source },
     #[error("the function's readiness check answered {status}: {body}")]
     NotReady { status: StatusCode, body: String },
     #[error("the function's instance was lost while it worked on this request")]
@@ -54,7 +54,7 @@ impl Failure {
             | Self::AnswerTooLarge { .. }
             | Self::Trap { .. }
             | Self::NoAnswer { .. }
-            | Self::NoInstance { .. }
+            | Self::NoSandbox { .. }
             | Self::Lost => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::NoPlace { .. } | Self::NotReady { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout"),

@@ -1,142 +1,148 @@
-//! One live store serving a revision: it is started, answers one request at a time, and is dropped after its share
-//! of requests or after anything went wrong in it.
+//! A slot that serves requests of a revision: what is a pod in a cluster. Each request gets a fresh sandbox, or one
+//! that has served others of the same instance, as the revision's isolation says.
 
 use std::{
-    future::{pending, poll_fn},
-    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_channel::oneshot;
-use futures_util::future::join;
-use http::{Method, Request, Response, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::time::Instant;
-use wasmtime::{AsContextMut as _, Engine, Store};
-use wasmtime_wasi_http::{
-    WasiHttpView as _,
-    handler::{self, Prepared, Proxy, ProxyPre},
+use http::{HeaderMap, Request, Response, Uri, header};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
 };
 
 use crate::{
-    FunctionSpec,
+    compute::Compute,
     failure::Failure,
-    guest::{self, Guest},
+    sandbox::{Blueprint, Sandbox},
+    timing::Timing,
 };
 
-/// What instances of a function are made from.
-pub(crate) struct Blueprint {
-    pub(crate) spec: FunctionSpec,
-    pub(crate) engine: Engine,
-    pub(crate) proxy: ProxyPre<Guest>,
+/// What a sandbox is shared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Nothing: every request gets a fresh one.
+    Request,
+    /// Requests of one instance, one after the other.
+    Instance {
+        /// Requests a sandbox answers before a fresh one takes its place.
+        max_requests: u32,
+    },
 }
 
-/// One live store.
+impl Isolation {
+    /// A sandbox for this many requests.
+    pub fn of(max_requests: u32) -> Self {
+        if max_requests <= 1 { Self::Request } else { Self::Instance { max_requests } }
+    }
+}
+
+/// A slot that serves requests.
 pub(crate) struct Instance {
-    store: Store<Guest>,
-    proxy: Proxy,
-    served: u32,
-    /// When it answered its last request, or was started.
-    pub(crate) idle_since: Instant,
+    blueprint: Arc<Blueprint>,
+    compute: Arc<Compute>,
+    isolation: Isolation,
+    /// What a guest may still do once it has answered, and before it must.
+    limit: Duration,
+    /// Sandboxes that wait for their next request; the last one is the one that was used last.
+    idle: Mutex<Vec<Sandbox>>,
+}
+
+/// What the compute pool sends back.
+struct Reply {
+    answer: Result<Response<Bytes>, Failure>,
+    /// How long the sandbox took to start, if it had to.
+    start: Option<Duration>,
 }
 
 impl Instance {
-    /// Starts an instance that sees the directory `mounted`.
-    pub(crate) async fn start(blueprint: &Blueprint, mounted: Option<&Path>) -> Result<Self, Failure> {
-        let failed = |error: wasmtime::Error| Failure::NoInstance { source: error.into() };
-        let guest = Guest::new(&blueprint.spec, mounted).map_err(failed)?;
-        let mut store = Store::new(&blueprint.engine, guest);
-        store.limiter(|guest| &mut guest.memory);
-        // A guest yields after each turn of computing, so that others have theirs and a time limit can stop it.
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-        let proxy = blueprint.proxy.instantiate_async(&mut store).await.map_err(failed)?;
-        Ok(Self { store, proxy, served: 0, idle_since: Instant::now() })
+    pub(crate) fn new(blueprint: Arc<Blueprint>, compute: Arc<Compute>, isolation: Isolation, limit: Duration) -> Self {
+        Self { blueprint, compute, isolation, limit, idle: Mutex::default() }
     }
 
-    /// Hands the request to the guest and its whole answer, or what went wrong, to `reply`; then lets the guest
-    /// finish what it does after answering.
-    ///
-    /// Returns whether the instance can serve again. If the future is dropped before, it cannot.
-    pub(crate) async fn answer(
-        &mut self,
-        blueprint: &Blueprint,
-        request: Request<Bytes>,
-        reply: impl FnOnce(Result<Response<Bytes>, Failure>) + Send,
-    ) -> bool {
-        let limits = &blueprint.spec.limits;
-        let (store, proxy) = (&mut self.store, &self.proxy);
-        self.served += 1;
-        store.data_mut().memory.exceeded = false;
-
-        let is_head = request.method() == Method::HEAD;
-        let request = request.map(guest::body);
-        let mut reply = Some(reply);
-        let mut give = |answer: Result<Response<Bytes>, Failure>| {
-            if let Some(reply) = reply.take() {
-                reply(answer);
+    /// Starts a sandbox, to see that it comes to life, and keeps it if sandboxes are kept.
+    pub(crate) async fn start_one(self: &Arc<Self>) -> Result<(), Failure> {
+        let instance = Arc::clone(self);
+        let started = self.compute.run(async move {
+            let sandbox = Sandbox::start(&instance.blueprint).await?;
+            if instance.keeps(&sandbox) {
+                instance.idle().push(sandbox);
             }
-        };
-        let finished = store
-            .run_concurrent(async |accessor| {
-                let (sender, receiver) = oneshot::channel();
-                let prepared = accessor
-                    .with(|mut access| Prepared::new(access.as_context_mut(), proxy, request, Guest::http, sender))?;
-                let call = prepared.run(accessor, pending());
-                let (called, answer) = join(call, buffered(receiver, limits.max_response_bytes, is_head)).await;
-                let answered = answer.is_ok();
-                give(answer);
-                called?;
-                if answered {
-                    poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
-                }
-                wasmtime::error::Ok(answered)
-            })
-            .await
-            .flatten();
-
-        let reusable = match finished {
-            Ok(answered) => answered && self.served < limits.reuse,
-            Err(error) => {
-                let source = error.into();
-                give(Err(if store.data().memory.exceeded {
-                    Failure::OutOfMemory { limit_bytes: limits.memory_bytes, source }
-                } else {
-                    Failure::Trap { source }
-                }));
-                false
-            }
-        };
-        store.data().log.end_request();
-        self.idle_since = Instant::now();
-        reusable
+            Ok(())
+        });
+        started.await.unwrap_or(Err(Failure::Lost))
     }
-}
 
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.store.data().log.end_request();
-    }
-}
-
-/// Waits for the answer's head and collects its body.
-async fn buffered(
-    answer: oneshot::Receiver<Result<handler::Response, wasmtime::Error>>,
-    limit_bytes: usize,
-    is_head: bool,
-) -> Result<Response<Bytes>, Failure> {
-    let answer = answer.await.map_err(|canceled| Failure::NoAnswer { source: canceled.into() })?;
-    let (mut head, body) = answer.map_err(|error| Failure::NoAnswer { source: error.into() })?.into_parts();
-    let body = Limited::new(body, limit_bytes).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            Failure::AnswerTooLarge { limit_bytes }
-        } else {
-            Failure::NoAnswer { source: error }
+    /// Has a sandbox answer on the compute pool. Dropping the future stops the guest.
+    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Bytes>) -> Response<Bytes> {
+        let (sender, receiver) = oneshot::channel();
+        let guest = self.compute.run(Arc::clone(self).serve(request, sender));
+        let reply = receiver.await.unwrap_or(Reply { answer: Err(Failure::Lost), start: None });
+        // It may still be finishing up.
+        drop(guest.detach());
+        let mut response = reply.answer.unwrap_or_else(|failure| {
+            tracing::warn!(revision = self.blueprint.name(), reason = failure.chain(), "failed");
+            failure.response()
+        });
+        if let Some(start) = reply.start {
+            response.extensions_mut().insert(Timing { sandbox: start });
         }
-    })?;
-    if !is_head {
-        // The buffered body's own length is the one that counts.
-        head.headers.remove(header::CONTENT_LENGTH);
+        response
     }
-    Ok(Response::from_parts(head, body.to_bytes()))
+
+    /// The part of a request that runs on the compute pool.
+    async fn serve(self: Arc<Self>, mut request: Request<Bytes>, reply: oneshot::Sender<Reply>) {
+        *request.uri_mut() = absolute(std::mem::take(request.uri_mut()), request.headers());
+        let work = async {
+            let begun = Instant::now();
+            let idle = self.idle().pop();
+            let (sandbox, start) = match idle {
+                Some(sandbox) => (Ok(sandbox), None),
+                None => (Sandbox::start(&self.blueprint).await, Some(begun.elapsed())),
+            };
+            let give = |answer| {
+                // Nobody listens any more if the client is gone.
+                let _ = reply.send(Reply { answer, start });
+            };
+            match sandbox {
+                Ok(mut sandbox) => {
+                    if sandbox.answer(&self.blueprint, request, give).await && self.keeps(&sandbox) {
+                        self.idle().push(sandbox);
+                    }
+                }
+                Err(failure) => give(Err(failure)),
+            }
+        };
+        // Until it answers, a guest is stopped by whoever waits for the answer; this bounds what it does afterwards.
+        let _ = timeout(2 * self.limit, work).await;
+    }
+
+    fn keeps(&self, sandbox: &Sandbox) -> bool {
+        match self.isolation {
+            Isolation::Request => false,
+            Isolation::Instance { max_requests } => sandbox.served() < max_requests,
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Sandbox>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The URI as guests expect it, with scheme and authority.
+fn absolute(uri: Uri, headers: &HeaderMap) -> Uri {
+    let mut parts = uri.into_parts();
+    parts.scheme = Some(http::uri::Scheme::HTTP);
+    if parts.authority.is_none() {
+        parts.authority = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+    }
+    if parts.authority.is_none() {
+        parts.authority = Some(http::uri::Authority::from_static("localhost"));
+    }
+    if parts.path_and_query.is_none() {
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    }
+    Uri::from_parts(parts).unwrap_or_default()
 }

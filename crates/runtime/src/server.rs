@@ -1,19 +1,22 @@
-//! Listening: connections in, answers out, and an orderly end.
+//! Listening: connections in, answers out, and an orderly end. HTTP/1.1 and HTTP/2 without TLS share a port.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Function, FunctionSpec, RuntimeError};
+use crate::RuntimeError;
 
 /// How long a connection may stay silent between requests, or take for a request's head. Longer than HTTP clients
 /// commonly keep idle connections, so that it is they who close them.
@@ -22,8 +25,19 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause after the system refuses to accept, as it does when it has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Knative's header of requests that ask the server in front of the function, not the function.
-const PROBE: HeaderName = HeaderName::from_static("k-network-probe");
+/// The body of an answer on its way out.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// What answers the requests of a listener.
+pub(crate) trait Handle: Send + Sync + 'static {
+    /// Answers one request. Dropping the future cancels it.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        draining: bool,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,76 +46,68 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Binds the address of this function.
+/// Binds the address that `what` is to be served at.
 ///
 /// # Errors
-/// `PortTaken` or `Bind`.
-pub async fn bind(spec: &FunctionSpec) -> Result<TcpListener, RuntimeError> {
-    let (function, address) = (spec.name.clone(), spec.listen);
+/// `PortTaken` or `Bind`
+pub async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, RuntimeError> {
+    let what = what.to_owned();
     TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => RuntimeError::PortTaken { function, address },
-        _ => RuntimeError::Bind { function, address, source },
+        io::ErrorKind::AddrInUse => RuntimeError::PortTaken { what, address },
+        _ => RuntimeError::Bind { what, address, source },
     })
 }
 
-impl Function {
-    /// Serves HTTP/1.1 until `shutdown` is ready; then accepts no more and gives the requests in flight until
-    /// `drain` has passed.
-    ///
-    /// A request with the header `K-Network-Probe: queue` is not for the guest: it is answered at once, whatever the
-    /// guests are doing, with 200 `queue` or, while draining, 503.
-    pub async fn run(
-        self: Arc<Self>,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()>,
-        drain: Duration,
-    ) -> Drained {
-        let function = self;
-        let connections = TaskTracker::new();
-        let (draining, cut) = (CancellationToken::new(), CancellationToken::new());
-        let mut shutdown = std::pin::pin!(shutdown);
-        loop {
-            let accepted = tokio::select! {
-                // Shutting down must win over a stream of newcomers.
-                biased;
-                () = &mut shutdown => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let connection = converse(Arc::clone(&function), stream, peer, draining.clone());
-                    connections.spawn(cut.clone().run_until_cancelled_owned(connection));
-                }
-                Err(error) => {
-                    tracing::warn!(function = function.spec().name, %error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+/// Serves until `shutdown` is ready; then accepts no more and gives the requests in flight until `drain` has passed.
+pub(crate) async fn serve(
+    handler: Arc<impl Handle>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) -> Drained {
+    let connections = TaskTracker::new();
+    let (draining, cut) = (CancellationToken::new(), CancellationToken::new());
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            // Shutting down must win over a stream of newcomers.
+            biased;
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = converse(Arc::clone(&handler), stream, peer, draining.clone());
+                connections.spawn(cut.clone().run_until_cancelled_owned(connection));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
             }
         }
-        drop(listener);
-        connections.close();
-        draining.cancel();
-        let in_time = timeout(drain, connections.wait()).await.is_ok();
-        let left = if in_time { 0 } else { connections.len() };
-        cut.cancel();
-        connections.wait().await;
-        Drained { cut: left }
     }
+    drop(listener);
+    connections.close();
+    draining.cancel();
+    let in_time = timeout(drain, connections.wait()).await.is_ok();
+    let left = if in_time { 0 } else { connections.len() };
+    cut.cancel();
+    connections.wait().await;
+    Drained { cut: left }
 }
 
 /// Serves one connection until either side is done with it.
-async fn converse(function: Arc<Function>, stream: TcpStream, peer: SocketAddr, draining: CancellationToken) {
+async fn converse(handler: Arc<impl Handle>, stream: TcpStream, peer: SocketAddr, draining: CancellationToken) {
     // Answers are written whole: waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| {
-        let (function, draining) = (Arc::clone(&function), draining.clone());
-        async move { Ok::<_, Infallible>(respond(&function, request, draining.is_cancelled()).await.map(Full::new)) }
+        let (handler, draining) = (Arc::clone(&handler), draining.clone());
+        async move { Ok::<_, Infallible>(handler.handle(request, peer, draining.is_cancelled()).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = draining.cancelled() => {
@@ -110,22 +116,6 @@ async fn converse(function: Arc<Function>, stream: TcpStream, peer: SocketAddr, 
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(function = function.spec().name, %peer, %error, "connection broke");
+        tracing::debug!(%peer, error = &*error, "connection broke");
     }
-}
-
-async fn respond(function: &Function, request: Request<Incoming>, draining: bool) -> Response<Bytes> {
-    let Some(probe) = request.headers().get(PROBE) else {
-        return function.handle(request).await;
-    };
-    let (status, body) = if probe != HeaderValue::from_static("queue") {
-        (StatusCode::BAD_REQUEST, "unexpected probe header value")
-    } else if draining {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down")
-    } else {
-        (StatusCode::OK, "queue")
-    };
-    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
-    *response.status_mut() = status;
-    response
 }

@@ -1,4 +1,5 @@
-//! The WASI 0.3 component around [`Function`]: collects the body, answers.
+//! The WASI 0.3 component around [`Function`]: collects the body, answers; and the export that a runtime may call once,
+//! before it snapshots the component, to have the model loaded.
 
 use std::{path::PathBuf, sync::LazyLock};
 
@@ -9,12 +10,12 @@ use spin_sdk::{
     http_service,
 };
 
-use crate::{Function, MAX_BODY_BYTES};
+use crate::{Function, MAX_BODY_BYTES, files, function::chain, scrub};
 
 /// Where the host mounts the model version to serve, read-only.
 const MODEL_DIR: &str = "/model";
 
-static FUNCTION: LazyLock<Function> = LazyLock::new(|| Function::new(PathBuf::from(MODEL_DIR)));
+static FUNCTION: LazyLock<Function> = LazyLock::new(|| Function::with_reader(PathBuf::from(MODEL_DIR), files::read));
 
 #[http_service]
 async fn handle(request: Request) -> Response<FullBody<Bytes>> {
@@ -25,4 +26,30 @@ async fn handle(request: Request) -> Response<FullBody<Bytes>> {
         Err(e) => Function::refuse_broken_body(&*e),
     };
     answer.map(FullBody::new)
+}
+
+mod bindings {
+    use spin_sdk::wit_bindgen;
+
+    wit_bindgen::generate!({
+        inline: "package fovea:inference; world bake { export wizer-initialize: func(); }",
+        world: "bake",
+        runtime_path: "::spin_sdk::wit_bindgen::rt",
+    });
+
+    struct Bake;
+
+    impl Guest for Bake {
+        fn wizer_initialize() {
+            super::initialize();
+        }
+    }
+
+    export!(Bake);
+}
+
+fn initialize() {
+    if let Err(error) = scrub::while_scrubbing(|| FUNCTION.initialize()) {
+        panic!("cannot load the model: {}", chain(&error));
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     error::Error,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -40,6 +41,7 @@ const ROUTES: [&str; 4] = ["GET /", "GET /health/live", "GET /health/ready", "PO
 #[derive(Debug)]
 pub struct Function {
     model_dir: PathBuf,
+    read: fn(&Path) -> io::Result<Vec<u8>>,
     limits: imaging::Limits,
     predictor: OnceLock<Predictor>,
 }
@@ -47,7 +49,12 @@ pub struct Function {
 impl Function {
     /// A function over this folder, which need not exist yet. Reads nothing.
     pub fn new(model_dir: PathBuf) -> Self {
-        Self { model_dir, limits: imaging::Limits::default(), predictor: OnceLock::new() }
+        Self::with_reader(model_dir, |path| std::fs::read(path))
+    }
+
+    /// As [`Function::new`], with the folder's files read by this function.
+    pub fn with_reader(model_dir: PathBuf, read: fn(&Path) -> io::Result<Vec<u8>>) -> Self {
+        Self { model_dir, read, limits: imaging::Limits::default(), predictor: OnceLock::new() }
     }
 
     /// The model, loaded now if it was not before.
@@ -58,9 +65,22 @@ impl Function {
         match self.predictor.get() {
             Some(predictor) => Ok(predictor),
             None => {
-                let predictor = Predictor::load(&self.model_dir)?;
+                let predictor = Predictor::load_with(&self.model_dir, self.read)?;
                 Ok(self.predictor.get_or_init(|| predictor))
             }
+        }
+    }
+
+    /// Loads the model and runs it once, so that a snapshot taken now answers without delay. Without a model there is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// As [`Predictor::load`] and [`Predictor::warm_up`]
+    pub fn initialize(&self) -> Result<(), PredictorError> {
+        match self.load() {
+            Ok(predictor) => predictor.warm_up(),
+            Err(PredictorError::NoModel { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -275,9 +295,12 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
     response
 }
 
-/// Writes an error and all of its causes on one line.
 fn log(what: &str, error: &(dyn Error + 'static)) {
+    eprintln!("{what}: {}", chain(error));
+}
+
+/// An error and all of its causes on one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
-    let causes: Vec<String> = causes.map(ToString::to_string).collect();
-    eprintln!("{what}: {}", causes.join(": "));
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -9,5 +9,9 @@ mod query;
 
 #[cfg(target_arch = "wasm32")]
 mod component;
+#[cfg(target_arch = "wasm32")]
+mod files;
+#[cfg(target_arch = "wasm32")]
+mod scrub;
 
 pub use function::{Function, MAX_BODY_BYTES, MAX_IMAGES};

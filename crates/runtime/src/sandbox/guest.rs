@@ -1,11 +1,9 @@
 //! The sandbox: what a guest can reach — its request, clocks, randomness, its log and one read-only directory — and
 //! what it cannot: the network, other files, the host's environment, more memory than its share.
 
-use std::{path::Path, sync::Arc};
-
 use http_body_util::BodyExt as _;
 use wasmtime::{
-    Engine, ResourceLimiter,
+    ResourceLimiter,
     component::{Component, Linker, ResourceTable},
 };
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -14,10 +12,8 @@ use wasmtime_wasi_http::{
     handler::ProxyPre, p2, p3,
 };
 
-use crate::{FunctionSpec, guest_log::GuestLog};
-
-/// Elements of one table; a component of tens of megabytes has some thousands.
-const MAX_TABLE_ELEMENTS: usize = 1 << 20;
+use super::{Confines, log::GuestLog};
+use crate::engine::MAX_TABLE_ELEMENTS;
 
 /// The data of a store: one guest's side of the sandbox.
 pub(crate) struct Guest {
@@ -30,30 +26,30 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A guest of this function that sees `mounted` at the function's mount point.
+    /// A guest within these confines.
     ///
     /// # Errors
-    /// If the directory cannot be opened.
-    pub(crate) fn new(spec: &FunctionSpec, mounted: Option<&Path>) -> wasmtime::Result<Self> {
-        let log = GuestLog::new(Arc::from(spec.name.as_str()), spec.limits.max_log_bytes);
+    /// If a mounted directory cannot be opened
+    pub(crate) fn new(confines: &Confines) -> wasmtime::Result<Self> {
+        let log = GuestLog::new(confines.name.clone(), confines.limits.max_log_bytes);
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(log.clone())
             .stderr(log.clone())
-            .envs(&spec.env)
+            .envs(&confines.env)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             // Guests have threads of their own: reading a file there keeps nobody else waiting.
             .allow_blocking_current_thread(true);
-        if let (Some(mount), Some(mounted)) = (&spec.mount, mounted) {
-            wasi.preopened_dir(mounted, &mount.guest, FsPerms::ReadOnly)?;
+        for mounted in &confines.mounted {
+            wasi.preopened_dir(&mounted.path, &mounted.guest, FsPerms::ReadOnly)?;
         }
         Ok(Self {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             hooks: NoOutbound,
             table: ResourceTable::new(),
-            memory: MemoryLimit { limit_bytes: spec.limits.memory_bytes, used_bytes: 0, exceeded: false },
+            memory: MemoryLimit { limit_bytes: confines.limits.memory_bytes, used_bytes: 0, exceeded: false },
             log,
         })
     }
@@ -109,16 +105,6 @@ impl ResourceLimiter for MemoryLimit {
     fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(desired <= maximum.unwrap_or(MAX_TABLE_ELEMENTS).min(MAX_TABLE_ELEMENTS))
     }
-}
-
-/// Everything a guest may import.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
-    let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    p2::add_only_http_to_linker_async(&mut linker)?;
-    p3::add_to_linker(&mut linker)?;
-    Ok(linker)
 }
 
 /// The component, linked, as WASI 0.3 handler or else as 0.2 handler.

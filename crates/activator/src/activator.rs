@@ -166,10 +166,7 @@ impl<I: Instance> Activator<I> {
     /// What a probe of the instance finds: from its removal on, that it is shutting down.
     #[must_use]
     pub fn health(&self, id: InstanceId) -> Health {
-        match self.inner.pool.takes_requests(id) {
-            Some(true) => Health::Ready,
-            Some(false) | None => Health::ShuttingDown,
-        }
+        if self.inner.pool.is_ready(id) { Health::Ready } else { Health::ShuttingDown }
     }
 
     /// A probe of the revision finds it ready if an instance is.

@@ -117,3 +117,64 @@ impl<W> Breaker<W> {
         self.waiting.first_key_value().map(|(ticket, _)| *ticket)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Offers as many requests, with tickets from zero, and counts what becomes of them.
+    fn offer(breaker: &mut Breaker<Ticket>, n_requests: u64) -> (usize, usize, usize) {
+        let (mut run, mut wait, mut full) = (0, 0, 0);
+        for ticket in 0..n_requests {
+            match breaker.admit() {
+                Admission::Run => run += 1,
+                Admission::Full => full += 1,
+                Admission::Wait => {
+                    breaker.wait(ticket, ticket);
+                    wait += 1;
+                }
+            }
+        }
+        (run, wait, full)
+    }
+
+    #[test]
+    fn what_exceeds_places_and_queue_is_refused() {
+        for (capacity, depth, n_requests, expected) in
+            [(1, 10, 12, (1, 10, 1)), (2, 20, 25, (2, 20, 3)), (3, 0, 4, (3, 0, 1)), (5, 5, 4, (4, 0, 0))]
+        {
+            let breaker = &mut Breaker::new(capacity, depth);
+            assert_eq!(offer(breaker, n_requests), expected, "{capacity} places, {depth} wait, {n_requests} come");
+        }
+        assert_eq!(offer(&mut Breaker::unlimited(), 1000), (1000, 0, 0));
+    }
+
+    #[test]
+    fn the_first_to_wait_is_the_first_to_run() {
+        let breaker = &mut Breaker::new(1, 10);
+        offer(breaker, 4);
+        assert_eq!(breaker.promote(), None, "the place is taken");
+        assert_eq!((breaker.oldest(), breaker.withdraw(1)), (Some(1), Some(1)));
+        for expected in [Some(2), Some(3), None] {
+            breaker.finish();
+            assert_eq!(breaker.promote(), expected);
+        }
+        assert_eq!((breaker.withdraw(2), breaker.in_flight()), (None, 0));
+    }
+
+    #[test]
+    fn shrinking_stops_nobody_and_moves_the_slots_to_the_queue() {
+        let breaker = &mut Breaker::new(3, 1);
+        breaker.set_capacity(1);
+        assert_eq!(offer(breaker, 6), (1, 3, 2));
+        breaker.set_capacity(3);
+        assert_eq!((breaker.promote(), breaker.promote(), breaker.promote()), (Some(1), Some(2), None));
+        breaker.set_capacity(1);
+        assert_eq!((breaker.running(), breaker.waiting()), (3, 1));
+        breaker.finish();
+        breaker.finish();
+        assert_eq!(breaker.promote(), None, "one still runs");
+        breaker.finish();
+        assert_eq!(breaker.promote(), Some(3));
+    }
+}

@@ -7,26 +7,20 @@
 //! Whenever the lock is free, a request in the revision's queue means that no ready instance has a free place, and one in
 //! an instance's own queue that this instance has none.
 
+mod place;
+mod state;
+
 use std::{
-    collections::BTreeMap,
     mem,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
 };
 
-use slab::Slab;
-use tokio::sync::oneshot;
-
-use crate::{
-    breaker::{Admission, Breaker, Ticket},
-    drain::Drained,
-    instance::InstanceId,
-    policy::Policy,
+pub(crate) use self::place::{Place, Waiting};
+use self::{
+    place::send,
+    state::{Queue, State},
 };
-
-/// Requests that wait in an instance's own queue for each that runs.
-const QUEUE_DEPTH_PER_PLACE: usize = 10;
+use crate::{breaker::Ticket, drain::Drained, instance::InstanceId};
 
 /// Requests of a revision with a limit that run or wait before the next is refused.
 const MAX_IN_FLIGHT: usize = 10_000 + i32::MAX as usize;
@@ -67,37 +61,8 @@ pub struct Load {
     pub held: usize,
 }
 
-type Grants<I> = Vec<Grant<I>>;
-type Waiter<I> = oneshot::Sender<Place<I>>;
-
 pub(crate) struct Pool<I> {
     state: Mutex<State<I>>,
-}
-
-struct State<I> {
-    mode: Mode,
-    closed: bool,
-    container_concurrency: u32,
-    max_in_flight: usize,
-    policy: Policy,
-    /// Ready and draining ones.
-    slots: Slab<Slot<I>>,
-    /// Keys of the ready ones, by id.
-    ready: Vec<usize>,
-    /// Who waits for any instance.
-    held: BTreeMap<Ticket, Waiter<I>>,
-    tickets: Ticket,
-    instances: u64,
-    /// Where the search for the least loaded instance starts, so that equals take turns.
-    next_direct: usize,
-}
-
-struct Slot<I> {
-    id: InstanceId,
-    instance: Arc<I>,
-    breaker: Breaker<Waiter<I>>,
-    /// Dropped when the slot is gone.
-    draining: Option<oneshot::Sender<()>>,
 }
 
 /// What [`Pool::admit`] decided.
@@ -120,21 +85,7 @@ impl<I> Pool<I> {
     }
 
     fn with_limit(container_concurrency: u32, max_in_flight: usize) -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::new(State {
-                mode: Mode::default(),
-                closed: false,
-                container_concurrency,
-                max_in_flight,
-                policy: Policy::new(container_concurrency),
-                slots: Slab::new(),
-                ready: Vec::new(),
-                held: BTreeMap::new(),
-                tickets: 0,
-                instances: 0,
-                next_direct: 0,
-            }),
-        })
+        Arc::new(Self { state: Mutex::new(State::new(container_concurrency, max_in_flight)) })
     }
 
     /// Finds the request a place, or a queue to wait in. `None` if the pool is closed.
@@ -170,8 +121,7 @@ impl<I> Pool<I> {
     pub(crate) fn remove(&self, id: InstanceId) -> Option<Drained> {
         let (drained, gone) = {
             let mut state = self.lock();
-            let position = state.ready.iter().position(|&key| state.slots[key].id == id)?;
-            let key = state.ready.remove(position);
+            let key = state.key_of_ready(id)?;
             state.drain(key)
         };
         drop(gone);
@@ -181,11 +131,8 @@ impl<I> Pool<I> {
     pub(crate) fn resize(self: &Arc<Self>, id: InstanceId, places: u32) -> bool {
         let grants = {
             let mut state = self.lock();
-            let limit = state.container_concurrency;
-            let Some(key) = state.ready.iter().copied().find(|&key| state.slots[key].id == id && limit > 0) else {
-                return false;
-            };
-            state.slots[key].breaker.set_capacity(places.min(limit) as usize);
+            let Some(key) = state.key_of_ready(id).filter(|_| state.container_concurrency > 0) else { return false };
+            state.resize(key, places);
             state.grant_on(self, key)
         };
         send(grants);
@@ -200,8 +147,7 @@ impl<I> Pool<I> {
         let (held, drains) = {
             let mut state = self.lock();
             state.closed = true;
-            let ready = mem::take(&mut state.ready);
-            let drains: Vec<_> = ready.into_iter().map(|key| state.drain(key)).collect();
+            let drains: Vec<_> = state.ready.clone().into_iter().map(|key| state.drain(key)).collect();
             (mem::take(&mut state.held), drains)
         };
         // Those who waited see their sender gone.
@@ -216,29 +162,17 @@ impl<I> Pool<I> {
     }
 
     pub(crate) fn load(&self) -> Load {
-        let state = self.lock();
-        Load {
-            mode: state.mode,
-            ready: state.ready.len(),
-            draining: state.slots.len() - state.ready.len(),
-            running: state.slots.iter().map(|(_, slot)| slot.breaker.running()).sum(),
-            queued: state.slots.iter().map(|(_, slot)| slot.breaker.waiting()).sum(),
-            held: state.held.len(),
-        }
+        self.lock().load()
     }
 
-    /// `None` if the instance is not there, else whether it takes requests.
-    pub(crate) fn takes_requests(&self, id: InstanceId) -> Option<bool> {
-        let state = self.lock();
-        state.slots.iter().find(|(_, slot)| slot.id == id).map(|(_, slot)| slot.draining.is_none())
+    pub(crate) fn is_ready(&self, id: InstanceId) -> bool {
+        self.lock().key_of_ready(id).is_some()
     }
 
     fn release(self: &Arc<Self>, key: usize) {
         let (grant, gone) = {
             let mut state = self.lock();
-            let Some(slot) = state.slots.get_mut(key) else { return };
-            slot.breaker.finish();
-            (state.next_grant(self, key), state.reap(key))
+            (state.finish(self, key), state.reap(key))
         };
         drop(gone);
         if let Some(grant) = grant {
@@ -247,17 +181,8 @@ impl<I> Pool<I> {
     }
 
     fn withdraw(&self, ticket: Ticket, queue: Queue) {
-        let (waiter, gone) = {
-            let mut state = self.lock();
-            match queue {
-                Queue::Any => (state.held.remove(&ticket), None),
-                Queue::Of(key) => {
-                    (state.slots.get_mut(key).and_then(|slot| slot.breaker.withdraw(ticket)), state.reap(key))
-                }
-            }
-        };
-        drop(waiter);
-        drop(gone);
+        let withdrawn = self.lock().withdraw(ticket, queue);
+        drop(withdrawn);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<I>> {
@@ -265,196 +190,33 @@ impl<I> Pool<I> {
     }
 }
 
-impl<I> State<I> {
-    fn admit_to_any(&mut self, pool: &Arc<Pool<I>>) -> Turn<I> {
-        if let Some(key) = self.pick() {
-            self.slots[key].breaker.admit();
-            return Turn::Now(self.place(pool, key));
-        }
-        let running: usize = self.slots.iter().map(|(_, slot)| slot.breaker.running()).sum();
-        if self.container_concurrency > 0 && running + self.held.len() >= self.max_in_flight {
-            return Turn::Full;
-        }
-        let (ticket, sender, waiting) = self.waiting(pool, Queue::Any);
-        self.held.insert(ticket, sender);
-        Turn::Later(waiting)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_with_a_limit_refuses_what_exceeds_its_queue() {
+        let pool = Pool::with_limit(1, 3);
+        pool.add([Arc::new(())]);
+        let turns: Vec<_> = (0..4).filter_map(|_| pool.admit()).map(|admitted| admitted.turn).collect();
+        assert!(
+            matches!(&turns[..], [Turn::Now(_), Turn::Later(_), Turn::Later(_), Turn::Full]),
+            "one runs, two wait, the fourth is refused"
+        );
+        drop(turns);
+        assert!(matches!(pool.admit(), Some(Admitted { turn: Turn::Now(_), .. })), "they have gone");
     }
 
-    fn admit_to_least_loaded(&mut self, pool: &Arc<Pool<I>>) -> Turn<I> {
-        let n_ready = self.ready.len();
-        let start = self.next_direct % n_ready.max(1);
-        let least = (start..n_ready).chain(0..start).min_by_key(|&at| self.slots[self.ready[at]].breaker.in_flight());
-        let Some(position) = least else { return Turn::Full };
-        self.next_direct = position + 1;
-        let key = self.ready[position];
-        match self.slots[key].breaker.admit() {
-            Admission::Run => Turn::Now(self.place(pool, key)),
-            Admission::Full => Turn::Full,
-            Admission::Wait => {
-                let (ticket, sender, waiting) = self.waiting(pool, Queue::Of(key));
-                self.slots[key].breaker.wait(ticket, sender);
-                Turn::Later(waiting)
-            }
-        }
+    #[test]
+    fn a_revision_without_a_limit_refuses_nothing() {
+        let pool = Pool::<()>::with_limit(0, 3);
+        let waiting: Vec<_> = (0..10).filter_map(|_| pool.admit()).collect();
+        assert!(waiting.iter().all(|admitted| matches!(admitted.turn, Turn::Later(_))));
+        assert_eq!(pool.load().held, 10);
     }
 
-    /// Key of the instance that the next request through the activator gets.
-    fn pick(&mut self) -> Option<usize> {
-        let Self { policy, slots, ready, .. } = self;
-        let breaker = |position: usize| &slots[ready[position]].breaker;
-        let picked = policy.pick(ready.len(), |at| breaker(at).running(), |at| breaker(at).has_room())?;
-        Some(ready[picked])
-    }
-
-    fn place(&self, pool: &Arc<Pool<I>>, key: usize) -> Place<I> {
-        let slot = &self.slots[key];
-        Place { id: slot.id, key, instance: Some(Arc::clone(&slot.instance)), pool: Arc::clone(pool) }
-    }
-
-    fn waiting(&mut self, pool: &Arc<Pool<I>>, queue: Queue) -> (Ticket, Waiter<I>, Waiting<I>) {
-        self.tickets += 1;
-        let ticket = self.tickets;
-        let (sender, place) = oneshot::channel();
-        (ticket, sender, Waiting { ticket, queue, place, pool: Arc::clone(pool), over: false })
-    }
-
-    fn add(&mut self, instance: Arc<I>) -> InstanceId {
-        self.instances += 1;
-        let id = InstanceId(self.instances);
-        let breaker = match self.container_concurrency as usize {
-            0 => Breaker::unlimited(),
-            places => Breaker::new(places, QUEUE_DEPTH_PER_PLACE * places),
-        };
-        let key = self.slots.insert(Slot { id, instance, breaker, draining: None });
-        self.ready.push(key);
-        id
-    }
-
-    /// The slot takes no more; it is returned if it has nothing left to do.
-    fn drain(&mut self, key: usize) -> (oneshot::Receiver<()>, Option<Slot<I>>) {
-        let (sender, drained) = oneshot::channel();
-        self.slots[key].draining = Some(sender);
-        (drained, self.reap(key))
-    }
-
-    fn reap(&mut self, key: usize) -> Option<Slot<I>> {
-        let slot = self.slots.get(key)?;
-        if slot.draining.is_some() && slot.breaker.in_flight() == 0 { self.slots.try_remove(key) } else { None }
-    }
-
-    /// Gives free places to those who wait for any.
-    fn grant_any(&mut self, pool: &Arc<Pool<I>>) -> Grants<I> {
-        let mut grants = Vec::new();
-        while !self.held.is_empty() {
-            let Some(key) = self.pick() else { break };
-            let Some((_, waiter)) = self.held.pop_first() else { break };
-            self.slots[key].breaker.admit();
-            grants.push(Grant { waiter, place: self.place(pool, key) });
-        }
-        grants
-    }
-
-    /// Gives the free places of one instance to those who wait.
-    fn grant_on(&mut self, pool: &Arc<Pool<I>>, key: usize) -> Grants<I> {
-        let mut grants = Vec::new();
-        while let Some(grant) = self.next_grant(pool, key) {
-            grants.push(grant);
-        }
-        grants
-    }
-
-    /// Gives a free place of this instance to who has waited longest, for it or for any.
-    fn next_grant(&mut self, pool: &Arc<Pool<I>>, key: usize) -> Option<Grant<I>> {
-        let slot = &mut self.slots[key];
-        if !slot.breaker.has_room() {
-            return None;
-        }
-        let any = self.held.first_entry().filter(|_| slot.draining.is_none());
-        let own = slot.breaker.oldest();
-        let waiter = match any {
-            Some(any) if own.is_none_or(|own| *any.key() < own) => {
-                slot.breaker.admit();
-                any.remove()
-            }
-            _ => slot.breaker.promote()?,
-        };
-        Some(Grant { waiter, place: self.place(pool, key) })
-    }
-}
-
-/// A place and who gets it; sent when the lock is free.
-struct Grant<I> {
-    waiter: Waiter<I>,
-    place: Place<I>,
-}
-
-impl<I> Grant<I> {
-    fn send(self) {
-        // A waiter that has gone meanwhile gives the place back by dropping it.
-        let _ = self.waiter.send(self.place);
-    }
-}
-
-fn send<I>(grants: Grants<I>) {
-    for grant in grants {
-        grant.send();
-    }
-}
-
-/// A request's place at an instance; dropping it gives the place to who waits for one.
-pub(crate) struct Place<I> {
-    pub(crate) id: InstanceId,
-    key: usize,
-    /// There until it is dropped.
-    instance: Option<Arc<I>>,
-    pool: Arc<Pool<I>>,
-}
-
-impl<I> Place<I> {
-    pub(crate) fn instance(&self) -> &I {
-        self.instance.as_ref().expect("the instance is there until the place is dropped")
-    }
-}
-
-impl<I> Drop for Place<I> {
-    fn drop(&mut self) {
-        // Before the slot may be reported as drained.
-        self.instance = None;
-        self.pool.release(self.key);
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Queue {
-    /// Of the revision.
-    Any,
-    /// Of the instance with this key.
-    Of(usize),
-}
-
-/// A request's turn to come; dropping it leaves the queue. `None` if the pool was closed.
-pub(crate) struct Waiting<I> {
-    ticket: Ticket,
-    queue: Queue,
-    place: oneshot::Receiver<Place<I>>,
-    pool: Arc<Pool<I>>,
-    over: bool,
-}
-
-impl<I> Future for Waiting<I> {
-    type Output = Option<Place<I>>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Place<I>>> {
-        let place = ready!(Pin::new(&mut self.place).poll(context));
-        self.over = true;
-        Poll::Ready(place.ok())
-    }
-}
-
-impl<I> Drop for Waiting<I> {
-    fn drop(&mut self) {
-        if !self.over {
-            self.pool.withdraw(self.ticket, self.queue);
-        }
+    #[test]
+    fn the_queue_is_as_long_as_knatives() {
+        assert_eq!(MAX_IN_FLIGHT, 2_147_493_647);
     }
 }

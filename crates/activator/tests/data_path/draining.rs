@@ -1,6 +1,13 @@
 //! Instances that are removed, and revisions that are deleted.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Wake, Waker},
+};
 
 use activator::{Hop, Mode, probe::Health, unknown_revision};
 use http::{Request, Response};
@@ -41,6 +48,31 @@ async fn a_removed_instance_finishes_and_takes_no_more() {
         assert!(next > id && next.number() == 2);
         stage.assert_quiet();
     }
+}
+
+/// Counts who holds the worker when it is woken.
+struct Witness {
+    worker: Weak<Worker>,
+    holders: AtomicUsize,
+}
+
+impl Wake for Witness {
+    fn wake(self: Arc<Self>) {
+        self.holders.store(self.worker.strong_count(), Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_activator_has_let_go_of_an_instance_when_it_is_drained() {
+    let mut stage = Stage::new(1);
+    let (id, worker) = stage.add();
+    stage.send("a").await;
+    let mut drained = pin!(stage.activator.remove(id).unwrap());
+    let witness = Arc::new(Witness { worker: Arc::downgrade(&worker), holders: AtomicUsize::new(0) });
+    assert!(drained.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&witness)))).is_pending());
+    assert_eq!(Arc::strong_count(&worker), 3, "the test, the slot and the request");
+    stage.finish(&worker, "a").await;
+    assert_eq!(witness.holders.load(Ordering::SeqCst), 1, "only the test");
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,6 +51,13 @@ async fn the_least_loaded_instance_is_next_and_equals_take_turns() {
     stage.finish(&second, "d").await;
     stage.send("e").await;
     assert_eq!(second.running(), ["e"], "the other one is busy");
+
+    let (mut stage, _, first) = Stage::serving(0);
+    let (_, second) = stage.add();
+    for (worker, name) in [(&first, "a"), (&second, "b"), (&first, "c")] {
+        stage.send(name).await;
+        stage.finish(worker, name).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

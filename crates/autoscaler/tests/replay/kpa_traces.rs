@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use autoscaler::AutoscalerConfig;
 use autoscaler::annotations::Annotations;
-use autoscaler::decider::DeciderStatus;
+use autoscaler::decider::{DeciderStatus, UNKNOWN_SCALE};
 use autoscaler::metrics::Stat;
 use autoscaler::reconcile::{Mode, Network, Observed, Outcome, Status, reconcile};
 use autoscaler::resolve::{Reachability, Settings};
@@ -32,7 +32,7 @@ fn every_tick_and_pass_of_the_control_loop_is_alike() {
     });
 }
 
-/// The loop so far. Before its decider is created a revision has no machine, but already a status.
+/// The loop so far. Before its decider is created a revision has no machine.
 struct Replay<'a> {
     trace: &'a Value,
     base_unix_millis: i64,
@@ -40,10 +40,12 @@ struct Replay<'a> {
     config: AutoscalerConfig,
     reachability: Reachability,
     ready: u32,
-    status: Option<Status>,
+    /// The ready instances at the creation of the decider, until the pass that it is part of.
+    creating: Option<u32>,
     machine: Option<RevisionScaler>,
     last_stat: Option<Stat>,
     poked: bool,
+    last_tick: Option<Timestamp>,
     /// Since when the machine has requests go through the activator, and when that changed last.
     proxying: (Option<Timestamp>, Timestamp),
     differences: Differences,
@@ -58,10 +60,11 @@ impl<'a> Replay<'a> {
             config: AutoscalerConfig::from_config_map(&parse::texts(&trace["config_autoscaler"])).unwrap(),
             reachability: reachability(&trace["reachability"]),
             ready: 0,
-            status: None,
+            creating: None,
             machine: None,
             last_stat: None,
             poked: false,
+            last_tick: None,
             proxying: (None, Timestamp::from_unix_millis(0)),
             differences: Differences::default(),
         }
@@ -88,7 +91,10 @@ impl<'a> Replay<'a> {
                 }
             }
             "f" => self.reachability = reachability(&event[2]),
-            "d" => self.create(event, now),
+            "d" => {
+                self.creating = Some(int(&event[2]));
+                self.differences.check("spec", self.settings().decider, decider_spec(&event[3]));
+            }
             "m" => self.collect(event, now),
             "u" => {
                 let settings = self.settings();
@@ -118,18 +124,15 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn create(&mut self, event: &Value, now: Timestamp) {
-        let settings = self.settings();
-        self.differences.check("spec", settings.decider, decider_spec(&event[3]));
-        let snapshot = Snapshot {
-            status: self.status.unwrap(),
-            mode: Mode::Proxy,
-            proxy_since: Some(now),
-            replicas: int(&self.trace["initial_replicas"]),
-        };
-        let mut machine = RevisionScaler::restore(settings, snapshot, int(&event[2]), now);
+    /// The machine as the pass finds the revision; its windows begin later.
+    fn create(&self, found: &Observed, ready: u32) -> RevisionScaler {
+        let network = found.network.unwrap();
+        let proxy_since = (network.mode == Mode::Proxy || found.ready == 0)
+            .then(|| Timestamp::from_unix_millis(found.now.unix_millis() - network.proxy_for.as_millis() as i64));
+        let snapshot = Snapshot { status: found.status, mode: network.mode, proxy_since, replicas: found.replicas };
+        let mut machine = RevisionScaler::restore(self.settings(), snapshot, ready, found.now);
         machine.stop_collecting();
-        self.machine = Some(machine);
+        machine
     }
 
     fn collect(&mut self, event: &Value, now: Timestamp) {
@@ -143,7 +146,9 @@ impl<'a> Replay<'a> {
 
     fn tick(&mut self, event: &Value, now: Timestamp) {
         let machine = self.machine.as_mut().unwrap();
-        if !std::mem::take(&mut self.poked) {
+        // A tick that falls together with a poke's comes twice.
+        let twice = self.last_tick.replace(now) == Some(now);
+        if !std::mem::take(&mut self.poked) && !twice {
             self.differences.check("time of tick", machine.next_tick(), now);
         }
         let decision = machine.tick(now);
@@ -156,7 +161,12 @@ impl<'a> Replay<'a> {
         let mut pass = Differences::default();
         self.reachability = reachability(&input["reachability"]);
         let settings = self.settings();
-        let observed = self.observed(input, output, now);
+        let mut observed = self.observed(input, output, now);
+        if let Some(ready) = self.creating.take() {
+            let machine = self.create(&observed, ready);
+            observed.decider = machine.decider().status();
+            self.machine = Some(machine);
+        }
         let outcome = reconcile(&settings.scale, &settings.decider, &observed);
         check_outcome(&mut pass, &outcome, output, self.base_unix_millis);
 
@@ -184,21 +194,19 @@ impl<'a> Replay<'a> {
             }
             pass.check("outcome", machine.pass(now, observed.network), outcome);
         }
-        self.status = Some(outcome.status);
         self.differences.within(&format!("pass at {}", event[1]), pass);
     }
 
     fn observed(&self, input: &Value, output: &Value, now: Timestamp) -> Observed {
-        let created = || self.machine.as_ref().map(|machine| machine.decider().status());
-        let unknown = DeciderStatus { desired: -1, excess_burst_capacity: 0 };
         let recorded = &input["decider"];
+        // A decider that is only created in this pass has not decided anything.
+        let unknown = DeciderStatus { desired: UNKNOWN_SCALE, excess_burst_capacity: 0 };
         let sks = &input["sks"];
         Observed {
             now,
-            decider: if recorded.is_null() {
-                created().unwrap_or(unknown)
-            } else {
-                DeciderStatus { desired: int(&recorded[0]), excess_burst_capacity: int(&recorded[1]) }
+            decider: match recorded.as_array() {
+                Some(status) => DeciderStatus { desired: int(&status[0]), excess_burst_capacity: int(&status[1]) },
+                None => unknown,
             },
             replicas: int(&input["replicas"]),
             ready: int(&input["ready"]),

@@ -269,6 +269,9 @@ mod tests {
         check(&larger, &[(4, 3.0), (9, 3.0)]);
         larger.record(5, 9.0);
         check(&larger, &[(5, 4.0)]);
+        let mut barely = linear(5, &values);
+        barely.resize(10, 9);
+        check(&barely, &[(9, 3.0)]);
     }
 
     #[test]

@@ -151,6 +151,7 @@ fn retention_is_a_hard_minimum() {
         Observed { network, ..found(Inactive, age, 0) }
     };
     check(spec, observed(10), 0, None, Some(30), Why::Retained);
+    check(spec, observed(39), 0, None, Some(1), Why::Retained);
     check(spec, observed(40), 0, Some(0), None, Why::Idle);
     check(ScaleSpec { retention_period: seconds(10), ..SPEC }, observed(10), 0, Some(0), None, Why::Idle);
 }
@@ -209,7 +210,10 @@ fn a_revision_is_active_while_enough_of_it_is_ready() {
     check_status(SPEC, idle, -1, 0, (Inactive, Reason::NoTraffic, true));
     check_status(SPEC, idle, -1, 3, (Inactive, Reason::NoTraffic, true));
     check_status(SPEC, idle, 1, 0, (Activating, Reason::Queued, true));
-    check_status(SPEC, before(Inactive, Reason::TimedOut), 0, 0, (Inactive, Reason::NoTraffic, true));
+    let timed_out = before(Inactive, Reason::TimedOut);
+    check_status(SPEC, timed_out, 0, 0, (Inactive, Reason::NoTraffic, true));
+    check_status(SPEC, timed_out, -1, 0, (Inactive, Reason::NoTraffic, true));
+    check_status(SPEC, timed_out, -1, 1, (Inactive, Reason::TimedOut, true));
 }
 
 #[test]

@@ -131,6 +131,19 @@ fn a_grace_period_counts_from_the_return_of_the_activator() {
 }
 
 #[test]
+fn requests_pass_the_activator_while_nothing_is_ready() {
+    let mut scaler = RevisionScaler::new(settings(&[("target-burst-capacity", "0")]), 0, at(0));
+    scaler.poll(at(0), instances(1, 1));
+    scaler.record(at(0), stat(1.0));
+    scaler.poll(at(2000), instances(1, 1));
+    scaler.poll(at(5000), instances(0, 1));
+    assert_eq!(scaler.mode(), Mode::Serve);
+    assert_eq!(scaler.network(at(8000)).unwrap().proxy_for, Duration::from_secs(3));
+    scaler.poll(at(8000), instances(1, 1));
+    assert_eq!(scaler.network(at(9000)).unwrap().proxy_for, Duration::ZERO);
+}
+
+#[test]
 fn retention_keeps_the_last_instance() {
     let asked = [("scale-to-zero-pod-retention-period", "45s")];
     let mut scaler = RevisionScaler::new(settings(&asked), 0, at(0));
@@ -239,6 +252,7 @@ fn a_timer_neither_follows_an_earlier_one_nor_removes_a_later_one() {
     timers.add(at(40));
     timers.add(at(10));
     timers.add(at(10));
+    assert_eq!(timers.due, [at(30), at(10)]);
     assert_eq!(timers.next(), Some(at(10)));
     assert!(!timers.fire(at(9)));
     assert!(timers.fire(at(10)));

@@ -2,9 +2,16 @@
 
 use std::fmt::Debug;
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde_json::Value;
+
+/// Tells what was not compared.
+#[expect(clippy::explicit_write, reason = "the test harness keeps what the print macros say of a test that passes")]
+fn skipped(what: &str) {
+    writeln!(io::stderr(), "SKIPPED: {what}").unwrap();
+}
 
 /// The folder of the recordings, if it is there.
 fn folder() -> Option<PathBuf> {
@@ -14,25 +21,39 @@ fn folder() -> Option<PathBuf> {
         return Some(folder);
     }
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/knative");
-    if folder.is_dir() {
-        return Some(folder);
+    if !folder.is_dir() {
+        skipped(&format!("no recordings of Knative in {}; set FOVEA_KNATIVE_DATA", folder.display()));
+        return None;
     }
-    eprintln!("SKIPPED: no recordings of Knative in {}; set FOVEA_KNATIVE_DATA", folder.display());
-    None
+    Some(folder)
 }
 
-/// The texts of all files whose name has that beginning and end; none without a folder.
-fn texts(prefix: &str, suffix: &str) -> Option<Vec<String>> {
+/// The texts of all files in the folder whose names end so; none without a folder.
+fn texts(suffix: &str) -> Option<Vec<String>> {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder()?).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| {
-        let name = path.file_name().unwrap().to_string_lossy();
-        name.starts_with(prefix) && name.ends_with(suffix)
-    });
+    paths.retain(|path| path.is_file() && path.to_string_lossy().ends_with(suffix));
     paths.sort();
-    if paths.is_empty() {
-        eprintln!("SKIPPED: the folder of recordings has no {prefix}*{suffix}");
-    }
     Some(paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect())
+}
+
+/// All vectors of all files that hold some.
+fn vectors() -> Option<Vec<Value>> {
+    let files = texts(".json")?.into_iter().map(|text| serde_json::from_str::<Value>(&text).unwrap());
+    Some(files.filter_map(|mut file| file["vectors"].as_array_mut().map(std::mem::take)).flatten().collect())
+}
+
+/// All lines of all traces.
+fn traces() -> Option<Vec<Value>> {
+    let texts = texts(".jsonl")?;
+    let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim().is_empty());
+    Some(lines.map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn a_folder_of_recordings_holds_some() {
+    if let (Some(vectors), Some(traces)) = (vectors(), traces()) {
+        assert!(!vectors.is_empty() || !traces.is_empty(), "{} has none", folder().unwrap().display());
+    }
 }
 
 /// Differences between what came out and what was recorded.
@@ -63,34 +84,30 @@ impl Differences {
 
 /// Runs a check over every vector of a kind and fails with all differences.
 pub fn each_vector(kind: &str, check: impl Fn(&Value) -> Differences) {
-    let Some(texts) = texts("vectors", ".json") else { return };
-    let mut vectors = Vec::new();
-    for text in texts {
-        let file: Value = serde_json::from_str(&text).unwrap();
-        vectors.extend(file["vectors"].as_array().unwrap().iter().filter(|vector| vector["kind"] == kind).cloned());
+    if let Some(vectors) = vectors() {
+        run(kind, &vectors, |vector| check(&vector["data"]));
     }
-    run(kind, &vectors, |vector| check(&vector["data"]));
 }
 
-/// Runs a check over every line of the traces of that name and fails with all differences.
-pub fn each_trace(name: &str, check: impl Fn(&Value) -> Differences) {
-    let Some(texts) = texts(name, ".jsonl") else { return };
-    let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim().is_empty());
-    let traces: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
-    run(name, &traces, check);
+/// Runs a check over every trace of a kind and fails with all differences.
+pub fn each_trace(kind: &str, check: impl Fn(&Value) -> Differences) {
+    if let Some(traces) = traces() {
+        run(kind, &traces, check);
+    }
 }
 
 fn run(kind: &str, cases: &[Value], check: impl Fn(&Value) -> Differences) {
+    let cases: Vec<&Value> = cases.iter().filter(|case| case["kind"] == kind).collect();
     if cases.is_empty() {
-        eprintln!("SKIPPED: the recordings hold nothing of the kind {kind}");
+        skipped(&format!("the recordings hold nothing of the kind {kind}"));
     }
     let mut failures = Vec::new();
-    for case in cases {
+    for case in &cases {
         let Differences(differences) = check(case);
         if !differences.is_empty() {
             failures.push(format!("{}:\n    {}", case["id"].as_str().unwrap(), differences.join("\n    ")));
         }
     }
     assert!(failures.is_empty(), "{} of {} differ\n{}", failures.len(), cases.len(), failures.join("\n"));
-    eprintln!("{kind}: {} alike", cases.len());
+    println!("{kind}: {} alike", cases.len());
 }

@@ -14,7 +14,7 @@ const WEIGHTED_TOLERANCE: f64 = 1e-9;
 
 #[test]
 fn every_tick_of_the_decider_is_alike() {
-    each_trace("decider-traces", |trace| {
+    each_trace("decider_trace", |trace| {
         let mut replay = Replay::new(trace);
         for event in list(&trace["events"]) {
             replay.event(event);

@@ -23,7 +23,7 @@ const NETWORK_LAG: Duration = Duration::from_millis(50);
 
 #[test]
 fn every_tick_and_pass_of_the_control_loop_is_alike() {
-    each_trace("kpa-traces", |trace| {
+    each_trace("kpa_trace", |trace| {
         let mut replay = Replay::new(trace);
         for event in list(&trace["events"]) {
             replay.event(event);

@@ -4,6 +4,7 @@
 
 pub mod dataset;
 pub mod error;
+pub mod functions;
 pub mod model;
 pub mod picture;
 pub mod predict;

@@ -113,3 +113,4 @@ impl Runtime {
 pub fn artefacts_in(cache: &Path) -> PathBuf {
     cache.join("artefacts")
 }
+#[cfg(test)] mod tmp_bench;

@@ -11,5 +11,6 @@ mod number;
 mod text;
 
 pub use duration::{DurationError, NANOS_PER_SECOND, format_duration, parse_duration};
-pub use number::{NumberError, NumberErrorKind, format_float, parse_bool, parse_float, parse_int, truncate_to_i32};
+pub use number::{NumberError, NumberErrorKind, format_float, parse_bool, parse_float, parse_int};
+pub(crate) use number::{max, min, truncate_to_i32};
 pub use text::quote;

@@ -183,6 +183,22 @@ pub fn truncate_to_i32(value: f64) -> i32 {
     if (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&truncated) { truncated as i32 } else { i32::MIN }
 }
 
+/// The larger float or, unlike [`f64::max`], NaN if one of them is and none is infinite.
+pub fn max(a: f64, b: f64) -> f64 {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
+    }
+}
+
+/// The smaller float or, unlike [`f64::min`], NaN if one of them is and none is minus infinity.
+pub fn min(a: f64, b: f64) -> f64 {
+    -max(-a, -b)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -301,5 +317,13 @@ mod tests {
         assert_eq!(truncate_to_i32(2_147_483_648.0), i32::MIN);
         assert_eq!(truncate_to_i32(f64::NAN), i32::MIN);
         assert_eq!(truncate_to_i32(f64::INFINITY), i32::MIN);
+    }
+
+    #[test]
+    fn extremes_keep_what_is_no_number() {
+        assert_eq!((max(1.0, 2.0), min(1.0, 2.0)), (2.0, 1.0));
+        assert!(max(f64::NAN, 1.0).is_nan() && min(1.0, f64::NAN).is_nan());
+        assert_eq!(max(f64::NAN, f64::INFINITY), f64::INFINITY);
+        assert_eq!(min(f64::NEG_INFINITY, f64::NAN), f64::NEG_INFINITY);
     }
 }

@@ -4,9 +4,10 @@
 //! `pkg/reconciler/gc` and `pkg/gc` of Knative Serving.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use autoscaler::go;
+use autoscaler::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, parse_int64};
@@ -80,7 +81,7 @@ impl GcConfig {
         &self,
         revisions: impl IntoIterator<Item = &'a Revision>,
         latest_ready: Option<&str>,
-        now: SystemTime,
+        now: Timestamp,
     ) -> Vec<String> {
         let mut idle: Vec<&Revision> =
             revisions.into_iter().filter(|revision| is_collectable(revision, latest_ready)).collect();
@@ -100,10 +101,9 @@ impl GcConfig {
         gone.into_iter().map(|revision| revision.name.clone()).collect()
     }
 
-    fn is_stale(&self, revision: &Revision, now: SystemTime) -> bool {
-        let older_than = |since: SystemTime, limit: Option<Duration>| {
-            limit.is_none_or(|limit| now.duration_since(since).is_ok_and(|age| age >= limit))
-        };
+    fn is_stale(&self, revision: &Revision, now: Timestamp) -> bool {
+        let older_than =
+            |since: Timestamp, limit: Option<Duration>| limit.is_none_or(|limit| now.since(since) >= limit);
         let times_matter = self.retain_since_create_time.is_some() || self.retain_since_last_active_time.is_some();
         times_matter
             && older_than(revision.created, self.retain_since_create_time)
@@ -142,12 +142,13 @@ mod tests {
 
     use super::*;
 
+    const EPOCH: Timestamp = Timestamp::from_unix_nanos(0);
     const HOUR: Duration = Duration::from_hours(1);
 
     fn revision(name: &str, created_h: u32, active_h: u32) -> Revision {
-        let mut revision = Revision::for_test(name, SystemTime::UNIX_EPOCH + HOUR * created_h);
+        let mut revision = Revision::for_test(name, EPOCH + HOUR * created_h);
         revision.routing_state = RoutingState::Reserve;
-        revision.routing_state_modified = SystemTime::UNIX_EPOCH + HOUR * active_h;
+        revision.routing_state_modified = EPOCH + HOUR * active_h;
         revision
     }
 
@@ -157,7 +158,7 @@ mod tests {
 
     #[track_caller]
     fn check(config: &GcConfig, revisions: &[Revision], now_h: u32, gone: &[&str]) {
-        assert_eq!(config.collect(revisions, Some("latest"), SystemTime::UNIX_EPOCH + HOUR * now_h), gone);
+        assert_eq!(config.collect(revisions, Some("latest"), EPOCH + HOUR * now_h), gone);
     }
 
     #[test]

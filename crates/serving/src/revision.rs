@@ -1,9 +1,10 @@
 //! Revisions: what a Service's template was at some time, unchangeable, and what has become of it.
 
-use std::time::SystemTime;
-
+use autoscaler::resolve::{Reachability, Settings};
+use autoscaler::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::resource::{ObjectMeta, RevisionSpec};
 
 /// Whether a revision can take requests. One that has scaled to zero still can.
@@ -56,18 +57,38 @@ pub struct Revision {
     /// What runs, with all defaults.
     pub spec: RevisionSpec,
     /// When it was made.
-    pub created: SystemTime,
+    pub created: Timestamp,
     /// Whether it can take requests.
     pub readiness: Readiness,
     /// Whether traffic can get to it.
     pub routing_state: RoutingState,
     /// Since when it has that state.
-    pub routing_state_modified: SystemTime,
+    pub routing_state_modified: Timestamp,
 }
 
 impl Revision {
+    /// Whether traffic can get to it, as scaling wants to know it.
+    pub fn reachability(&self) -> Reachability {
+        match self.routing_state {
+            RoutingState::Pending => Reachability::Unknown,
+            RoutingState::Active => Reachability::Reachable,
+            RoutingState::Reserve => Reachability::Unreachable,
+        }
+    }
+
+    /// What its scaling depends on, apart from the traffic.
+    pub fn scaling(&self, config: &Config) -> Settings {
+        Settings::resolve(
+            &self.metadata.annotations,
+            &config.autoscaler,
+            self.spec.concurrency_limit(),
+            config.deployment.progress_deadline,
+            self.reachability(),
+        )
+    }
+
     /// Changes whether traffic can get to it; answers whether that is new.
-    pub(crate) fn set_routing_state(&mut self, state: RoutingState, now: SystemTime) -> bool {
+    pub(crate) fn set_routing_state(&mut self, state: RoutingState, now: Timestamp) -> bool {
         let is_new = self.routing_state != state;
         if is_new {
             self.routing_state = state;
@@ -78,7 +99,7 @@ impl Revision {
 
     /// A revision with nothing in it.
     #[cfg(test)]
-    pub(crate) fn for_test(name: &str, created: SystemTime) -> Self {
+    pub(crate) fn for_test(name: &str, created: Timestamp) -> Self {
         Self {
             name: name.to_owned(),
             generation: 1,
@@ -88,6 +109,27 @@ impl Revision {
             readiness: Readiness::Ready,
             routing_state: RoutingState::Pending,
             routing_state_modified: created,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scaling_knows_whether_traffic_can_get_there() {
+        let mut revision = Revision::for_test("hello-00001", Timestamp::from_unix_millis(0));
+        revision.metadata.annotations.insert("autoscaling.knative.dev/min-scale".to_owned(), "3".to_owned());
+        let config = Config::default();
+        for (state, reachability, min_scale) in [
+            (RoutingState::Pending, Reachability::Unknown, 3),
+            (RoutingState::Active, Reachability::Reachable, 3),
+            (RoutingState::Reserve, Reachability::Unreachable, 0),
+        ] {
+            revision.routing_state = state;
+            let scale = revision.scaling(&config).scale;
+            assert_eq!((scale.reachability, scale.min_scale), (reachability, min_scale));
         }
     }
 }

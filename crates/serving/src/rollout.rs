@@ -82,6 +82,12 @@ impl Rollout {
         self.configurations.iter().all(|configuration| configuration.revisions.len() < 2)
     }
 
+    /// When the next step of any configuration is due.
+    pub fn next_step_ns(&self) -> Option<i64> {
+        let times = self.configurations.iter().map(|configuration| configuration.step_params.next_step_time);
+        times.filter(|time| *time > 0).min()
+    }
+
     /// The revisions of a configuration under a tag.
     pub fn find(&self, tag: &str, configuration_name: &str) -> Option<&ConfigurationRollout> {
         self.configurations
@@ -124,12 +130,9 @@ impl Rollout {
                 None => configurations.extend(goals.first().map(|goal| (*goal).clone())),
             }
         }
-        let next = configurations
-            .iter()
-            .map(|configuration| configuration.step_params.next_step_time)
-            .filter(|time| *time > 0)
-            .min();
-        (Self::new(configurations), next)
+        let next = Self::new(configurations);
+        let wake = next.next_step_ns();
+        (next, wake)
     }
 }
 

@@ -170,3 +170,86 @@ fn splits(namespace: &str, shares: impl Iterator<Item = (String, i64)>) -> Vec<S
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::config::DomainConfig;
+    use crate::resource::TrafficTarget;
+    use crate::revision::Readiness;
+    use crate::traffic::{ConfigurationView, Lookup, RevisionView};
+
+    /// A namespace in which every revision is ready.
+    struct AllReady;
+
+    impl Lookup for AllReady {
+        fn configuration(&self, _: &str) -> Option<ConfigurationView<'_>> {
+            Some(ConfigurationView { latest_ready: Some("hello-00002"), is_failed: false })
+        }
+
+        fn revision(&self, _: &str) -> Option<RevisionView<'_>> {
+            let readiness = &Readiness::Ready;
+            Some(RevisionView { service: "hello".into(), configuration: "hello", readiness })
+        }
+    }
+
+    fn routing(by_header: bool) -> Routing {
+        let mut config = Config { domain: DomainConfig::single("example.com"), ..Config::default() };
+        let flag = if by_header { "enabled" } else { "disabled" };
+        config.set("config-features", &[("tag-header-based-routing".to_owned(), flag.to_owned())].into()).unwrap();
+        let spec = [
+            TrafficTarget { configuration_name: "hello".to_owned(), ..TrafficTarget::latest(30) },
+            TrafficTarget::pinned("hello-00001", 70).tagged("old"),
+        ];
+        let traffic = Traffic::resolve(&spec, Some("hello"), &AllReady).unwrap();
+        Routing::new(&ObjectMeta::named("ns", "hello"), &traffic, &traffic.rollout(), &config).unwrap()
+    }
+
+    /// The first revision's name and the headers set, for a tag in a header.
+    #[track_caller]
+    fn check(routing: &Routing, host: &str, tag: Option<&'static str>, revision: &str, headers: &[(&str, &str)]) {
+        let path = routing.find(host).unwrap().path(|name| tag.filter(|_| name == TAG_HEADER)).unwrap();
+        assert_eq!(path.splits[0].revision, revision);
+        let set: Vec<(&str, &str)> =
+            path.append_headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(set, headers);
+    }
+
+    #[test]
+    fn a_tag_in_a_header_chooses_if_the_cluster_wants_it() {
+        let routing = routing(true);
+        check(&routing, "hello.ns.example.com", None, "hello-00002", &[(DEFAULT_ROUTE_HEADER, "true")]);
+        check(&routing, "hello.ns.example.com", Some("none"), "hello-00002", &[(DEFAULT_ROUTE_HEADER, "true")]);
+        check(&routing, "hello.ns.example.com:80", Some("old"), "hello-00001", &[]);
+        check(&routing, "hello.ns", Some("old"), "hello-00001", &[]);
+        check(&routing, "old-hello.ns.example.com", None, "hello-00001", &[(TAG_HEADER, "old")]);
+    }
+
+    #[test]
+    fn a_tag_in_a_header_is_ignored_otherwise() {
+        let routing = routing(false);
+        check(&routing, "HELLO.ns.example.com", Some("old"), "hello-00002", &[]);
+        check(&routing, "old-hello.ns.svc", None, "hello-00001", &[]);
+        assert_eq!(routing.find("none.ns.example.com"), None);
+    }
+
+    #[test]
+    fn whoever_is_chosen_is_named_in_headers() {
+        let routing = routing(false);
+        let split = &routing.find("old-hello.ns").unwrap().paths[0].splits[0];
+        assert_eq!((split.percent, split.append_headers[REVISION_HEADER].as_str()), (100, "hello-00001"));
+        assert_eq!(split.append_headers[NAMESPACE_HEADER], "ns");
+    }
+
+    #[test]
+    fn chance_follows_the_percents() {
+        let routing = routing(false);
+        let path = &routing.find("hello.ns").unwrap().paths[0];
+        let count = |name: &str| (0..100).filter(|random| path.choose(*random).unwrap().revision == name).count();
+        assert_eq!((count("hello-00002"), count("hello-00001")), (30, 70));
+        assert_eq!(path.choose(u64::MAX), path.choose(u64::MAX % 100));
+        assert_eq!(Path::default().choose(7), None);
+    }
+}

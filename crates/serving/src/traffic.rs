@@ -3,6 +3,7 @@
 //! # Source
 //! `pkg/reconciler/route/traffic` of Knative Serving.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use autoscaler::go;
@@ -27,7 +28,7 @@ pub struct ConfigurationView<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevisionView<'a> {
     /// The Service it belongs to; empty if to none.
-    pub service: &'a str,
+    pub service: Cow<'a, str>,
     /// The configuration it belongs to; empty if to none.
     pub configuration: &'a str,
     /// Whether it can take requests.
@@ -275,7 +276,7 @@ fn resolve_target(
             return Err(TargetError::NotOwned {
                 name: name.clone(),
                 expected: service.to_owned(),
-                actual: revision.service.to_owned(),
+                actual: revision.service.into_owned(),
             });
         }
         check_ready(name, revision.readiness)?;
@@ -285,4 +286,100 @@ fn resolve_target(
         }
     }
     Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    /// Configuration `hello` with `ready`, `starting` and `broken`; `orphan` belongs to nobody.
+    struct Namespace {
+        latest_ready: Option<&'static str>,
+        broken: Readiness,
+    }
+
+    impl Namespace {
+        fn new(latest_ready: Option<&'static str>) -> Self {
+            Self { latest_ready, broken: Readiness::Failed { message: "it broke".to_owned() } }
+        }
+    }
+
+    impl Lookup for Namespace {
+        fn configuration(&self, name: &str) -> Option<ConfigurationView<'_>> {
+            (name == "hello").then_some(ConfigurationView { latest_ready: self.latest_ready, is_failed: false })
+        }
+
+        fn revision(&self, name: &str) -> Option<RevisionView<'_>> {
+            let readiness = match name {
+                "ready" | "orphan" | "second" => &Readiness::Ready,
+                "starting" => &Readiness::Unknown,
+                "broken" => &self.broken,
+                _ => return None,
+            };
+            let owner = if name == "orphan" { "" } else { "hello" };
+            Some(RevisionView { service: owner.into(), configuration: owner, readiness })
+        }
+    }
+
+    fn latest(percent: i64) -> TrafficTarget {
+        TrafficTarget { configuration_name: "hello".to_owned(), ..TrafficTarget::latest(percent) }
+    }
+
+    #[track_caller]
+    fn check_refused(spec: &[TrafficTarget], latest_ready: Option<&'static str>, error: &str, is_failure: bool) {
+        let found = Traffic::resolve(spec, Some("hello"), &Namespace::new(latest_ready)).unwrap_err();
+        assert_eq!((found.to_string().as_str(), found.is_failure()), (error, is_failure));
+    }
+
+    #[test]
+    fn a_target_must_be_there_ready_and_the_services_own() {
+        let pinned = |name: &str| [TrafficTarget::pinned(name, 100)];
+        check_refused(&pinned("none"), None, "Revision \"none\" referenced in traffic not found", true);
+        check_refused(&pinned("starting"), None, "Revision \"starting\" not ready, isFailure=false", false);
+        check_refused(&pinned("broken"), None, "Revision \"broken\" not ready, isFailure=true", true);
+        check_refused(&pinned("orphan"), None, "Revision \"orphan\" does not belong to Service \"hello\"", true);
+        check_refused(&[latest(100)], None, "Configuration \"hello\" not ready, isFailure=false", false);
+        check_refused(&[latest(100)], Some("broken"), "Revision \"broken\" not ready, isFailure=true", true);
+        let other = TrafficTarget { configuration_name: "other".to_owned(), ..TrafficTarget::latest(100) };
+        check_refused(&[other], None, "Configuration \"other\" referenced in traffic not found", true);
+        assert!(Traffic::resolve(&pinned("orphan"), None, &Namespace::new(None)).is_ok(), "a route without a service");
+    }
+
+    #[test]
+    fn a_failure_is_told_before_a_wait() {
+        let pinned = |name: &str| TrafficTarget::pinned(name, 50);
+        check_refused(
+            &[pinned("starting"), pinned("none")],
+            None,
+            "Revision \"none\" referenced in traffic not found",
+            true,
+        );
+        check_refused(
+            &[pinned("broken"), pinned("starting")],
+            None,
+            "Revision \"broken\" not ready, isFailure=true",
+            true,
+        );
+    }
+
+    #[test]
+    fn targets_of_one_revision_are_merged_as_far_as_they_are_alike() {
+        let spec = [
+            TrafficTarget::pinned("ready", 20),
+            latest(30),
+            TrafficTarget::pinned("ready", 10),
+            TrafficTarget::pinned("second", 40).tagged("b"),
+        ];
+        let traffic = Traffic::resolve(&spec, Some("hello"), &Namespace::new(Some("ready"))).unwrap();
+        let parts = |targets: &[TrafficTarget]| -> Vec<(String, i64)> {
+            targets.iter().map(|target| (target.revision_name.clone(), target.percent())).collect()
+        };
+        let by_tag: Vec<_> = traffic.by_tag().map(|(tag, targets)| (tag, parts(&targets))).collect();
+        let named = |name: &str, percent| (name.to_owned(), percent);
+        assert_eq!(by_tag, [("", vec![named("ready", 60), named("second", 40)]), ("b", vec![named("second", 100)])]);
+        let status = traffic.status(&traffic.rollout(), &ObjectMeta::named("ns", "hello"), &Config::default()).unwrap();
+        assert_eq!(parts(&status), [named("ready", 30), named("ready", 30), named("second", 40)]);
+    }
 }

@@ -1,3 +1,5 @@
+//! Whole manifests: what is kept, what is passed over, what is wrong.
+
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! A Knative Service: the template of its revisions and how traffic is split among them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -7,6 +9,9 @@ use super::{Container, LocalObjectReference, ObjectMeta, PodSecurityContext, Vol
 
 /// Group and version of the objects of this crate.
 pub const API_VERSION: &str = "serving.knative.dev/v1";
+
+/// The port of a container that names none.
+const DEFAULT_PORT: u16 = 8080;
 
 /// A Knative Service. Its status is not part of it: see [`crate::ServiceStatus`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -170,10 +175,41 @@ impl RevisionSpec {
         }
     }
 
+    /// Requests that an instance takes at once; 0 is unlimited.
+    pub fn concurrency_limit(&self) -> u32 {
+        self.container_concurrency.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(0)
+    }
+
+    /// How long a request may take in all; `None` is unlimited.
+    pub fn timeout(&self) -> Option<Duration> {
+        seconds(self.timeout_seconds)
+    }
+
+    /// How long the first byte of an answer may take; `None` is unlimited.
+    pub fn response_start_timeout(&self) -> Option<Duration> {
+        seconds(self.response_start_timeout_seconds)
+    }
+
+    /// How long an answer may pause; `None` is unlimited.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        seconds(self.idle_timeout_seconds)
+    }
+
+    /// The port of the serving container.
+    pub fn port(&self) -> u16 {
+        let port = self.serving_container().and_then(|container| container.ports.first());
+        port.and_then(|port| u16::try_from(port.container_port).ok()).filter(|port| *port != 0).unwrap_or(DEFAULT_PORT)
+    }
+
     /// Whether the serving container speaks HTTP/2 without TLS.
     pub fn is_h2c(&self) -> bool {
         self.serving_container().and_then(|container| container.ports.first()).is_some_and(|port| port.name == "h2c")
     }
+}
+
+/// Seconds as a duration; 0 and less turn a timeout off.
+fn seconds(seconds: Option<i64>) -> Option<Duration> {
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
 /// A part of the traffic and who gets it: in a spec what is wanted, in a status what is.
@@ -231,5 +267,47 @@ impl TrafficTarget {
     /// The part, 0 where none is given.
     pub fn percent(&self) -> i64 {
         self.percent.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(spec: serde_json::Value) -> RevisionSpec {
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn zero_and_less_turn_a_timeout_off() {
+        let spec = spec(json!({"timeoutSeconds": 30, "responseStartTimeoutSeconds": -5, "idleTimeoutSeconds": 0}));
+        assert_eq!(spec.timeout(), Some(Duration::from_secs(30)));
+        assert_eq!((spec.response_start_timeout(), spec.idle_timeout()), (None, None));
+        assert_eq!(spec.concurrency_limit(), 0);
+    }
+
+    #[test]
+    fn the_container_with_a_port_takes_the_requests() {
+        let two = spec(
+            json!({"containers": [{"name": "a"}, {"name": "b", "ports": [{"containerPort": 81, "name": "h2c"}]}]}),
+        );
+        assert_eq!(two.serving_container().map(|container| container.name.as_str()), Some("b"));
+        assert_eq!((two.port(), two.is_h2c()), (81, true));
+        let one = spec(json!({"containers": [{"name": "a"}]}));
+        assert_eq!((one.port(), one.is_h2c()), (8080, false));
+    }
+
+    #[test]
+    fn unwritten_fields_stay_unwritten() {
+        let written = json!({
+            "apiVersion": API_VERSION, "kind": "Service", "metadata": {"name": "hello"},
+            "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "fn:v1", "resources": {}}]}}},
+        });
+        let service: Service = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(serde_json::to_value(service).unwrap(), written);
     }
 }

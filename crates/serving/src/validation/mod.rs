@@ -14,6 +14,8 @@ mod probe;
 mod revision;
 mod route;
 mod service;
+#[cfg(test)]
+mod tests;
 mod volume;
 
 pub use revision::{validate_revision_name, validate_timeout_seconds};

@@ -85,7 +85,7 @@ impl Lookup for Namespace {
 
     fn revision(&self, name: &str) -> Option<RevisionView<'_>> {
         let (found, readiness) = self.revisions.iter().find(|(revision, _)| revision.name == name)?;
-        Some(RevisionView { service: &found.service, configuration: &found.config, readiness })
+        Some(RevisionView { service: found.service.as_str().into(), configuration: &found.config, readiness })
     }
 }
 

@@ -44,11 +44,9 @@ impl ServiceState {
             brought.clone()
         };
         match self.revisions.get(&name) {
-            Some(found) => {
-                let is_same = !brought.is_empty()
-                    && (found.generation == configuration.generation || found.spec == configuration.template.spec);
-                if is_same { Latest::Found(name) } else { Latest::Taken(name) }
-            }
+            // Labels and annotations do not matter: an author may go back to a name with the very spec it had.
+            Some(found) if !brought.is_empty() && found.spec == configuration.template.spec => Latest::Found(name),
+            Some(_) => Latest::Taken(name),
             None if (context.owner_of)(&name).is_some() => Latest::Taken(name),
             None => Latest::Wanted(name),
         }

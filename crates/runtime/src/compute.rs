@@ -61,6 +61,11 @@ impl Compute {
         self.pool().spawn_blocking(work).await.map_err(|source| RuntimeError::Compute { source: source.into() })
     }
 
+    /// Runs work that blocks, for nobody who waits.
+    pub(crate) fn blocking(&self, work: impl FnOnce() + Send + 'static) {
+        self.pool().spawn_blocking(work);
+    }
+
     /// Drops something big, such as instances, where nobody waits for it.
     pub(crate) fn dispose(&self, thing: impl Send + 'static) {
         self.pool().spawn_blocking(move || drop(thing));

@@ -50,7 +50,7 @@ impl Container {
     pub async fn load(runtime: &Runtime, settings: ContainerSettings) -> Result<Self, RuntimeError> {
         let ContainerSettings { recipe, isolation, timeout, max_body_bytes } = settings;
         let revision = Arc::clone(&recipe.confines.name);
-        let blueprint = runtime.prepare(recipe).await?;
+        let (blueprint, _) = runtime.prepare(recipe).await?;
         let instance = Arc::new(Instance::new(blueprint, Arc::clone(&runtime.compute), isolation, timeout));
         instance.start_one().await.map_err(|failure| RuntimeError::Instantiate {
             function: revision.to_string(),

@@ -62,6 +62,14 @@ pub enum RuntimeError {
         /// What is missing.
         source: Source,
     },
+    /// The folder of what survives a restart cannot be used.
+    #[error("cannot use {path} for what must survive a restart; choose another folder with --state")]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The component's initialisation or its snapshot fails.
     #[error("cannot bake the component")]
     Bake {

@@ -1,16 +1,32 @@
-//! Runs functions — WebAssembly components that export `wasi:http/handler` — in wasmtime.
+//! Runs functions — WebAssembly components that export `wasi:http/handler` — in wasmtime, on one machine as Knative
+//! would in a cluster.
+//!
+//! A request's way: the [`Ingress`] finds its host's route and chooses a revision; the revision's activator holds it
+//! until an instance has a place for it; the instance starts a sandbox on the compute pool; the buffered answer goes
+//! out. Compute never runs on the threads that accept, wait and answer. Whatever a guest does — spin, trap, allocate
+//! or talk without end — costs its own request an honest status and nothing else.
+//!
+//! Beside it, the [`Control`] plane turns Knative Services into revisions and routes, has revisions' artefacts
+//! [baked](bake) and mapped, and saves what must survive. When and how far to scale is `autoscaler`'s to decide.
+//!
+//! A [`Container`] is the same without all that: one function at one port, for a cluster that brings its own.
 //!
 //! Left out on purpose: what the functions compute (this crate knows nothing of pictures or models), and streaming:
 //! bodies are bounded and buffered in both directions.
 
+mod admin;
 pub mod bake;
+mod clock;
 mod compute;
 mod container;
+mod control;
 mod engine;
 mod error;
 mod failure;
+mod ingress;
 mod instance;
 mod intake;
+mod metrics;
 mod sandbox;
 mod server;
 mod timing;
@@ -20,16 +36,19 @@ use std::{
     sync::Arc,
 };
 
+pub use admin::serve as serve_admin;
 pub use container::{Container, ContainerSettings};
+pub use control::{Control, ControlError, ControlSettings, Places};
 pub use error::RuntimeError;
+pub use ingress::Ingress;
 pub use instance::Isolation;
 pub use sandbox::{Confines, Limits, Mounted};
 pub use server::{Drained, bind};
 
-use bake::{Artefacts, Ingredients, Order, Recipe};
+use bake::{Artefacts, Digest, Ingredients, Order, Recipe};
 use compute::Compute;
 use sandbox::Blueprint;
-use wasmtime::Engine;
+use wasmtime::{Engine, component::Component};
 
 /// How a [`Runtime`] is set up.
 #[derive(Clone, Debug)]
@@ -56,6 +75,7 @@ pub struct Runtime {
     compute: Arc<Compute>,
     artefacts: Artefacts,
     baker: Option<PathBuf>,
+    baking: tokio::sync::Mutex<()>,
 }
 
 impl Runtime {
@@ -67,29 +87,46 @@ impl Runtime {
         let engine = engine::serving()?;
         let artefacts = Artefacts::open(&settings.artefacts)?;
         let compute = Arc::new(Compute::start(&engine, settings.compute_threads)?);
-        Ok(Self { engine, compute, artefacts, baker: settings.baker.clone() })
+        Ok(Self { engine, compute, artefacts, baker: settings.baker.clone(), baking: tokio::sync::Mutex::default() })
     }
 
-    /// What sandboxes of this recipe are made from: its artefact, baked now if there is none, and linked.
-    pub(crate) async fn prepare(&self, recipe: Recipe) -> Result<Arc<Blueprint>, RuntimeError> {
+    /// What sandboxes of this recipe are made from: its artefact, baked now if there is none, and linked; and the
+    /// artefact's name, under which it can be mapped again.
+    pub(crate) async fn prepare(&self, recipe: Recipe) -> Result<(Arc<Blueprint>, Digest), RuntimeError> {
         let ingredients = {
             let recipe = recipe.clone();
             self.compute.run_blocking(move || Ingredients::read(recipe)).await??
         };
         let name = ingredients.artefact(&self.engine);
-        let find = || {
-            let (engine, artefacts) = (self.engine.clone(), self.artefacts.clone());
-            self.compute.run_blocking(move || artefacts.find(&engine, &name))
-        };
-        let component = match find().await? {
+        let component = match self.find(&name).await? {
             Some(component) => component,
             None => {
-                self.bake(ingredients).await?;
-                find().await?.ok_or_else(|| RuntimeError::bake("the artefact cannot be read back"))?
+                // One at a time: it takes all cores as it is, and the next one may find that its work is done.
+                let _turn = self.baking.lock().await;
+                match self.find(&name).await? {
+                    Some(component) => component,
+                    None => {
+                        self.bake(ingredients).await?;
+                        let baked = self.find(&name).await?;
+                        baked.ok_or_else(|| RuntimeError::bake("the artefact cannot be read back"))?
+                    }
+                }
             }
         };
         let link = Blueprint::new(&component, recipe.confines);
-        Ok(Arc::new(link.map_err(|error| RuntimeError::Link { path: recipe.component, source: error.into() })?))
+        let link = link.map_err(|error| RuntimeError::Link { path: recipe.component, source: error.into() })?;
+        Ok((Arc::new(link), name))
+    }
+
+    /// What sandboxes are made from, if the artefact is still there.
+    pub(crate) async fn map(&self, artefact: &Digest, confines: Confines) -> Option<Arc<Blueprint>> {
+        let component = self.find(artefact).await.ok()??;
+        Blueprint::new(&component, confines).ok().map(Arc::new)
+    }
+
+    async fn find(&self, artefact: &Digest) -> Result<Option<Component>, RuntimeError> {
+        let (engine, artefacts, artefact) = (self.engine.clone(), self.artefacts.clone(), *artefact);
+        self.compute.run_blocking(move || artefacts.find(&engine, &artefact)).await
     }
 
     async fn bake(&self, ingredients: Ingredients) -> Result<(), RuntimeError> {
@@ -113,4 +150,3 @@ impl Runtime {
 pub fn artefacts_in(cache: &Path) -> PathBuf {
     cache.join("artefacts")
 }
-#[cfg(test)] mod tmp_bench;

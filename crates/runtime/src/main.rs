@@ -1,10 +1,12 @@
-//! `fovea-runtime`: runs functions. `serve` is what a container runs, `bake` makes an artefact and ends.
+//! `fovea-runtime`: runs functions. `up` is Knative on this machine, `serve` is what a container runs, `bake` makes an
+//! artefact and ends.
 
 use std::{
+    collections::BTreeMap,
     env,
     io::{IsTerminal as _, Read as _, Write as _},
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -13,12 +15,17 @@ use anyhow::{Context as _, ensure};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use runtime::{
-    Confines, Container, ContainerSettings, Isolation, Limits, Mounted, Runtime, Settings, artefacts_in,
+    Confines, Container, ContainerSettings, Control, ControlSettings, Ingress, Isolation, Limits, Mounted, Places, Runtime,
+    Settings, artefacts_in,
     bake::{self, Artefacts, Ingredients, Order, Recipe},
 };
+use serving::Manifests;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// Where the house's manifests put its functions.
+const DEFAULT_NAMESPACE: &str = "ml-app";
 
 /// Runs WebAssembly functions over HTTP.
 #[derive(Debug, Parser)]
@@ -30,6 +37,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve the functions of Knative manifests, scaled as Knative would
+    Up(Up),
     /// Serve one function, as a container does
     Serve(Serve),
     /// Make one artefact; the order comes as JSON on the standard input
@@ -61,6 +70,56 @@ struct Common {
 enum LogFormat {
     Text,
     Json,
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    /// A manifest, a folder of them, or `-` for a stream on the standard input; may be given several times
+    #[arg(long, value_name = "FILE")]
+    manifests: Vec<PathBuf>,
+
+    /// Folder of the components that manifests name
+    #[arg(long, env = "FOVEA_COMPONENTS", value_name = "FOLDER")]
+    components: PathBuf,
+
+    /// The folder that a persistent volume claim stands for; may be given several times
+    #[arg(long, value_name = "CLAIM=FOLDER", value_parser = parse_claim)]
+    claim: Vec<(String, PathBuf)>,
+
+    /// Folder of what must survive a restart
+    #[arg(long, env = "FOVEA_STATE", value_name = "FOLDER")]
+    state: PathBuf,
+
+    /// Address that serves all functions by host
+    #[arg(long, env = "FOVEA_INGRESS", default_value = "127.0.0.1:8083", value_name = "ADDRESS")]
+    ingress: SocketAddr,
+
+    /// An address of a function's own; may be given several times
+    #[arg(long, value_name = "[NAMESPACE/]NAME=ADDRESS", value_parser = parse_exposed)]
+    expose: Vec<Exposed>,
+
+    /// Address of the admin port; whoever reaches it may do everything
+    #[arg(long, env = "FOVEA_ADMIN_LISTEN", default_value = "127.0.0.1:8084", value_name = "ADDRESS")]
+    admin: SocketAddr,
+
+    /// Domain of the functions' hosts, where no manifest sets one
+    #[arg(long, env = "FOVEA_DOMAIN", default_value = "localhost")]
+    domain: String,
+
+    /// How long a function at zero instances stays mapped
+    #[arg(long, env = "FOVEA_UNLOAD_AFTER", default_value = "10min", value_name = "TIME", value_parser = humantime::parse_duration)]
+    unload_after: Duration,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A function with a listener of its own.
+#[derive(Clone, Debug)]
+struct Exposed {
+    namespace: String,
+    name: String,
+    address: SocketAddr,
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +178,10 @@ struct Serve {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Up(arguments) => {
+            start_log(arguments.common.log_format);
+            up(arguments)
+        }
         Command::Serve(arguments) => {
             start_log(arguments.common.log_format);
             serve(arguments)
@@ -178,6 +241,82 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::main]
+async fn up(arguments: Up) -> anyhow::Result<()> {
+    let Up { manifests, components, claim, state, ingress, expose, admin, domain, unload_after, common } = arguments;
+    let manifests = manifests.iter().map(|path| read_manifests(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut config = serving::Config { domain: serving::config::DomainConfig::single(&domain), ..Default::default() };
+    // What a cluster has to be told to allow, because of what claims may mean there, is harmless here.
+    let features = CLAIM_FEATURES.map(|feature| (feature.to_owned(), "enabled".to_owned()));
+    config.set("config-features", &features.into()).context("cannot enable volume claims")?;
+
+    // All ports first: nothing is started that could not be reached.
+    let ingress = runtime::bind("the ingress", ingress).await?;
+    let admin = runtime::bind("the admin port", admin).await?;
+    let mut own = Vec::new();
+    for Exposed { namespace, name, address } in &expose {
+        own.push((namespace, name, runtime::bind(&format!("function `{name}`"), *address).await?));
+    }
+    let mut exposed = BTreeMap::new();
+    for (_, name, listener) in &own {
+        exposed.insert((*name).clone(), listener.local_addr().context("cannot tell where a function listens")?);
+    }
+    let port = ingress.local_addr().context("cannot tell where the ingress listens")?.port();
+    let settings_of_control = ControlSettings {
+        places: Places { components, claims: claim.into_iter().collect() },
+        state,
+        config,
+        port: Some(port),
+        exposed,
+        unload_after,
+    };
+    let control = Control::start(Runtime::new(&settings(&common)?)?, settings_of_control).await?;
+    for manifests in manifests {
+        for passed_over in &manifests.passed_over {
+            tracing::debug!(%passed_over, "not for the runtime");
+        }
+        for service in control.apply(manifests).await? {
+            // Whoever reads this line may have gone; that is no reason not to serve.
+            let _ = writeln!(std::io::stdout(), "function: {} at {}", service.name, service.url);
+        }
+    }
+
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone())?);
+    let stopped = || stop.clone().cancelled_owned();
+    let mut servers = Vec::new();
+    for (namespace, name, listener) in own {
+        let server = Ingress::of_service(&control, namespace, name).serve(listener, stopped(), common.drain);
+        servers.push(tokio::spawn(server));
+    }
+    servers.push(tokio::spawn(Ingress::new(&control).serve(ingress, stopped(), common.drain)));
+    let admin = tokio::spawn(runtime::serve_admin(control.clone(), admin, stopped()));
+    let _ = writeln!(std::io::stdout(), "ready");
+    let mut cut = 0;
+    for server in servers {
+        cut += server.await.context("a server failed")?.cut;
+    }
+    control.stop().await;
+    admin.await.context("the admin port's server failed")?.context("the admin port failed")?;
+    if cut > 0 {
+        tracing::warn!(cut, "connections were still busy at the drain's deadline");
+    }
+    Ok(())
+}
+
+/// Features of Knative that mounting a persistent volume claim needs.
+const CLAIM_FEATURES: [&str; 2] =
+    ["kubernetes.podspec-persistent-volume-claim", "kubernetes.podspec-persistent-volume-write"];
+
+fn read_manifests(path: &Path) -> anyhow::Result<Manifests> {
+    if path != Path::new("-") {
+        return Ok(Manifests::read(path)?);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read manifests from the standard input")?;
+    Ok(Manifests::parse("standard input", &text)?)
+}
+
 fn settings(common: &Common) -> anyhow::Result<Settings> {
     let cache = match &common.cache {
         Some(cache) => cache.clone(),
@@ -225,6 +364,20 @@ fn parse_mount(text: &str) -> Result<Mounted, String> {
         }
         _ => Err("expected FOLDER:/PATH".to_owned()),
     }
+}
+
+fn parse_claim(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((claim, folder)) if !claim.is_empty() && !folder.is_empty() => Ok((claim.to_owned(), folder.into())),
+        _ => Err("expected CLAIM=FOLDER".to_owned()),
+    }
+}
+
+fn parse_exposed(text: &str) -> Result<Exposed, String> {
+    let (service, address) = text.split_once('=').ok_or("expected NAME=ADDRESS")?;
+    let (namespace, name) = service.split_once('/').unwrap_or((DEFAULT_NAMESPACE, service));
+    let address = address.parse().map_err(|_| format!("{address:?} is no address such as 127.0.0.1:8081"))?;
+    Ok(Exposed { namespace: namespace.to_owned(), name: name.to_owned(), address })
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {

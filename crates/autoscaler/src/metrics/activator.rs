@@ -49,6 +49,11 @@ impl ActivatorStats {
         self.entry.as_ref().map_or(0, |entry| entry.in_flight)
     }
 
+    /// Whether there is traffic, or was since the last report: a report is due then.
+    pub fn owes_report(&self) -> bool {
+        self.entry.is_some()
+    }
+
     /// What passed since the last report, if there is traffic or was until then.
     pub fn report(&mut self, now: Timestamp) -> Option<Stat> {
         let entry = self.entry.as_mut()?;

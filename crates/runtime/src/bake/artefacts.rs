@@ -9,12 +9,13 @@
 //! published by renaming the folder.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    collections::HashMap,
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -46,7 +47,12 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub struct Artefacts {
     folder: Arc<Path>,
     key: [u8; KEY_BYTES],
+    /// Files that this process has verified, by what they are: published ones never change.
+    verified: Arc<Mutex<HashMap<Digest, FileId>>>,
 }
+
+/// Device, inode, length and the time of the last change.
+type FileId = (u64, u64, u64, i64, i64);
 
 impl Artefacts {
     /// Opens the folder, creating it and its key if they are missing.
@@ -61,7 +67,7 @@ impl Artefacts {
         own_folder(folder).map_err(failed(folder))?;
         let path = folder.join(KEY);
         let key = read_or_create_key(folder, &path).map_err(failed(&path))?;
-        Ok(Self { folder: folder.into(), key })
+        Ok(Self { folder: folder.into(), key, verified: Arc::default() })
     }
 
     /// Where they lie.
@@ -112,6 +118,10 @@ impl Artefacts {
         let incomplete = |error: io::Error| io::Error::other(format!("it is incomplete: {error}"));
         let manifest = fs::read(folder.join(MANIFEST)).map_err(incomplete)?;
         let mut file = File::open(folder.join(ARTEFACT)).map_err(incomplete)?;
+        let id = id(&file.metadata()?);
+        if self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&id) {
+            return Ok(file);
+        }
         let mut mac = self.mac(name, &manifest);
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
@@ -123,6 +133,7 @@ impl Artefacts {
         mac.verify_slice(&expected).map_err(|_| io::Error::other("its HMAC is not that of this folder's key"))?;
         // Marks the artefact as used; it does not matter if that fails.
         let _ = File::open(folder.join(MAC)).and_then(|file| file.set_modified(SystemTime::now()));
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(*name, id);
         Ok(file)
     }
 
@@ -182,6 +193,10 @@ impl Artefacts {
         mac.update(manifest);
         mac
     }
+}
+
+fn id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec())
 }
 
 /// Creates the folder for this user alone, or takes everyone else's rights on it away.

@@ -3,13 +3,16 @@
 use std::{
     fmt, fs,
     hash::{Hash, Hasher},
-    io,
+    io::{self, Read as _},
     path::Path,
 };
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
+
+/// What is read at once of a file.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// A SHA-256; shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +22,22 @@ impl Digest {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Of a file's content.
+    ///
+    /// # Errors
+    /// If it cannot be read
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut file = fs::File::open(path)?;
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            match file.read(&mut chunk)? {
+                0 => return Ok(Self(hash.finalize().into())),
+                length => hash.update(&chunk[..length]),
+            }
+        }
     }
 
     /// Of the names and contents of all files in a folder and the folders below it.
@@ -59,7 +78,7 @@ fn add_folder(hash: &mut Sha256, folder: &Path) -> io::Result<()> {
             add_folder(hash, &path)?;
         } else {
             hash.update(b"f");
-            hash.update(Digest::of(&fs::read(&path)?).0);
+            hash.update(Digest::of_file(&path)?.0);
         }
     }
     Ok(())

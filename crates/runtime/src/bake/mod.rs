@@ -49,7 +49,6 @@ pub struct Recipe {
 /// A recipe whose ingredients have been read: what it takes to name its artefact.
 pub struct Ingredients {
     recipe: Recipe,
-    wasm: Vec<u8>,
     component: Digest,
     mounted: Vec<Digest>,
 }
@@ -92,12 +91,12 @@ impl Ingredients {
     /// `ReadComponent`, `Mount`
     pub fn read(recipe: Recipe) -> Result<Self, RuntimeError> {
         let path = &recipe.component;
-        let wasm = fs::read(path).map_err(|source| RuntimeError::ReadComponent { path: path.clone(), source })?;
+        let component = Digest::of_file(path).map_err(|source| unreadable(path, source))?;
         let mounted = recipe.confines.mounted.iter().map(|mounted| {
             Digest::of_folder(&mounted.path)
                 .map_err(|source| RuntimeError::Mount { path: mounted.path.clone(), source })
         });
-        Ok(Self { component: Digest::of(&wasm), mounted: mounted.collect::<Result<_, _>>()?, wasm, recipe })
+        Ok(Self { component, mounted: mounted.collect::<Result<_, _>>()?, recipe })
     }
 
     /// The name of the artefact: a hash of the ingredients and of everything in wasmtime that its code depends on.
@@ -137,13 +136,17 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
     ));
     let compiler = engine::compiling(Some(functions.clone()))?;
     let mut took = Took::default();
+    let wasm = fs::read(&recipe.component).map_err(|source| unreadable(&recipe.component, source))?;
+    if Digest::of(&wasm) != ingredients.component {
+        return Err(RuntimeError::bake("the component has changed since it was asked for"));
+    }
 
-    let initialises = !ingredients.mounted.is_empty() && snapshot::exports(&ingredients.wasm, INIT);
+    let initialises = !ingredients.mounted.is_empty() && snapshot::exports(&wasm, INIT);
     let baked = match initialises {
         true => {
             let since = Instant::now();
             let instrumented = ingredients.of_component(&engine, "instrumented");
-            let (plan, component) = snapshot::instrument(&ingredients.wasm, |wasm| {
+            let (plan, component) = snapshot::instrument(&wasm, |wasm| {
                 if let Some(component) = artefacts.find(&engine, &instrumented) {
                     return Ok(component);
                 }
@@ -162,17 +165,17 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
     };
 
     let since = Instant::now();
-    let wasm = baked.as_deref().unwrap_or(&ingredients.wasm);
-    let artefact = compile(&compiler, wasm, recipe)?;
+    let compiled = baked.as_deref().unwrap_or(&wasm);
+    let artefact = compile(&compiler, compiled, recipe)?;
     took.compile = ms(since);
     let contents = recipe.confines.mounted.iter().zip(&ingredients.mounted);
     let contents = contents.map(|(mounted, &sha256)| Contents { path: &mounted.path, at: &mounted.guest, sha256 });
     let manifest = Manifest {
         component: &recipe.component,
         component_sha256: ingredients.component,
-        component_bytes: ingredients.wasm.len(),
+        component_bytes: wasm.len(),
         mounted: contents.collect(),
-        compiled_bytes: wasm.len(),
+        compiled_bytes: compiled.len(),
         artefact_bytes: artefact.len(),
         initialised: baked.is_some(),
         compiler: engine::Compiler::of(&engine),
@@ -189,6 +192,10 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
         "baked"
     );
     Ok(artefact.len())
+}
+
+fn unreadable(path: &Path, source: io::Error) -> RuntimeError {
+    RuntimeError::ReadComponent { path: path.to_owned(), source }
 }
 
 fn compile(compiler: &Engine, wasm: &[u8], recipe: &Recipe) -> Result<Vec<u8>, RuntimeError> {

@@ -1,0 +1,654 @@
+//! The task that owns all Services.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use api::functions::{ServiceStatus, Status, TrafficTarget};
+use autoscaler::revision::Snapshot;
+use bytes::Bytes;
+use http::Request;
+use serde_json::Value;
+use serving::{Changes, Config, Context, Manifests, Readiness, RoutingState, ServiceManifest, ServiceState};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Command, ControlError, ControlSettings, Key, Plan, Revision, Route, Routes, Table, links,
+    revision::{Id, Notice},
+    saved::{Folder, Saved},
+    status,
+};
+use crate::{
+    Runtime, RuntimeError,
+    bake::Digest,
+    clock::Clock,
+    metrics::{Scrape, resident_bytes},
+    sandbox::Blueprint,
+};
+
+/// How often links are followed, to see whether they lead elsewhere.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often what has changed is saved.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often revisions nobody needs are looked for.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a revision that could not be prepared is left alone; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// How much of a failed readiness check's answer is repeated.
+const MAX_QUOTED: usize = 500;
+
+/// What came of preparing a revision.
+pub(super) type Prepared = Result<(Arc<Blueprint>, Digest), String>;
+
+/// A revision that lives, and what is going on around it.
+pub(super) struct Live {
+    pub(super) revision: Arc<Revision>,
+    /// Why it cannot serve.
+    pub(super) failed: Option<String>,
+    artefact: Option<Digest>,
+    pause: Duration,
+    /// Whatever prepares it now, or will.
+    preparing: Option<AbortOnDropHandle<()>>,
+    /// Unloads it some time after its last instance is gone.
+    unloading: Option<AbortOnDropHandle<()>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+struct Service {
+    state: ServiceState,
+    /// The manifest as its author wrote it.
+    written: Value,
+    /// The same with its links followed.
+    followed: Value,
+    live: BTreeMap<String, Live>,
+    is_dirty: bool,
+}
+
+pub(super) struct Plane {
+    runtime: Arc<Runtime>,
+    settings: ControlSettings,
+    config: Config,
+    folder: Folder,
+    clock: Clock,
+    routes: Arc<Routes>,
+    commands: mpsc::WeakUnboundedSender<Command>,
+    notices: (mpsc::UnboundedSender<(Arc<Id>, Notice)>, mpsc::UnboundedReceiver<(Arc<Id>, Notice)>),
+    services: BTreeMap<Key, Service>,
+    /// Services whose links are being followed.
+    following: HashSet<Key>,
+}
+
+impl Plane {
+    pub(super) fn open(
+        runtime: Runtime,
+        settings: ControlSettings,
+        clock: Clock,
+        routes: Arc<Routes>,
+        commands: mpsc::WeakUnboundedSender<Command>,
+    ) -> Result<Self, RuntimeError> {
+        let failed = |source| RuntimeError::State { path: settings.state.clone(), source };
+        let folder = Folder::open(&settings.state).map_err(failed)?;
+        let saved = folder.read().map_err(failed)?;
+        let mut plane = Self {
+            runtime: Arc::new(runtime),
+            config: settings.config.clone(),
+            settings,
+            folder,
+            clock,
+            routes,
+            commands,
+            notices: mpsc::unbounded_channel(),
+            services: BTreeMap::new(),
+            following: HashSet::new(),
+        };
+        for saved in saved {
+            plane.restore(saved);
+        }
+        plane.route();
+        Ok(plane)
+    }
+
+    fn restore(&mut self, saved: Saved) {
+        let Saved { state, written, scaling } = saved;
+        let metadata = &state.service().metadata;
+        let key = (metadata.namespace().to_owned(), metadata.name.clone());
+        let revisions: Vec<_> = state.revisions().map(|revision| revision.name.clone()).collect();
+        let service =
+            Service { state, followed: written.clone(), written, live: BTreeMap::new(), is_dirty: false };
+        self.services.insert(key.clone(), service);
+        for name in revisions {
+            self.start(&key, &name, scaling.get(&name).cloned());
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut looks = interval(LOOK_EVERY);
+        let mut saves = interval(SAVE_EVERY);
+        let mut collections = interval(COLLECT_EVERY);
+        for timer in [&mut looks, &mut saves, &mut collections] {
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Stop(reply)) => {
+                        self.save();
+                        let _ = reply.send(());
+                        return;
+                    }
+                    Some(command) => self.obey(command),
+                    None => return self.save(),
+                },
+                Some((id, notice)) = self.notices.1.recv() => self.heed(&id, &notice),
+                _ = looks.tick() => {
+                    self.look();
+                    self.step();
+                }
+                _ = saves.tick() => self.save(),
+                _ = collections.tick() => self.collect(),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Apply(manifests, reply) => {
+                let _ = reply.send(self.apply(*manifests));
+            }
+            Command::Traffic { key, targets, reply } => {
+                let _ = reply.send(self.set_traffic(&key, targets));
+            }
+            Command::Delete { key, reply } => {
+                let _ = reply.send(self.delete(&key));
+            }
+            Command::Status(reply) => {
+                let _ = reply.send(self.scrape());
+            }
+            Command::Prepared { key, revision, outcome } => self.prepared(&key, &revision, outcome),
+            Command::Followed { key, manifest } => self.followed(&key, manifest),
+            Command::Stop(_) => unreachable!("ends the loop"),
+        }
+    }
+
+    fn heed(&mut self, id: &Id, notice: &Notice) {
+        let key = (id.namespace.clone(), id.service.clone());
+        let Some(service) = self.services.get_mut(&key) else { return };
+        match notice {
+            Notice::Changed => service.is_dirty = true,
+            Notice::Wanted => self.prepare(&key, &id.revision),
+            Notice::AtZero => self.refresh(&key, &id.revision),
+            Notice::Initialized => {
+                tracing::info!(service = key.1, revision = id.revision, "revision is ready");
+                self.observe(&key, &id.revision, Readiness::Ready);
+            }
+        }
+    }
+
+    /// Takes all of these manifests or none.
+    fn apply(&mut self, manifests: Manifests) -> Result<Vec<ServiceStatus>, ControlError> {
+        let config = self.merged(manifests.config);
+        let mut faults = Vec::new();
+        let mut accepted: BTreeMap<Key, (ServiceState, Changes, [Value; 2])> = BTreeMap::new();
+        for manifest in manifests.services {
+            let key = (manifest.service.metadata.namespace().to_owned(), manifest.service.metadata.name.clone());
+            match self.admit(&key, manifest, &config) {
+                Ok(admitted) => {
+                    accepted.insert(key, admitted);
+                }
+                Err(fault) => faults.push(format!("{}/{}: {fault}", key.0, key.1)),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(ControlError::Refused(faults.join("\n")));
+        }
+        self.config = config;
+        let keys: Vec<Key> = accepted.keys().cloned().collect();
+        for (key, (state, changes, [written, followed])) in accepted {
+            match self.services.get_mut(&key) {
+                Some(service) => {
+                    (service.state, service.written, service.followed) = (state, written, followed);
+                    service.is_dirty = true;
+                }
+                None => {
+                    let service = Service { state, written, followed, live: BTreeMap::new(), is_dirty: true };
+                    self.services.insert(key.clone(), service);
+                }
+            }
+            self.absorb(&key, changes);
+        }
+        self.save();
+        Ok(keys.iter().filter_map(|key| self.status(key)).collect())
+    }
+
+    /// What a manifest comes to, without any effect yet.
+    fn admit(
+        &self,
+        key: &Key,
+        manifest: ServiceManifest,
+        config: &Config,
+    ) -> Result<(ServiceState, Changes, [Value; 2]), String> {
+        let written = manifest.written.clone();
+        let followed = links::followed(&written, &self.settings.places).map_err(|error| error.to_string())?;
+        let manifest = with(manifest, &followed)?;
+        let owner_of = self.owners(key);
+        let context = Context { owner_of: &owner_of, ..Context::new(config, self.clock.now()) };
+        let (state, changes) = match self.services.get(key) {
+            None => ServiceState::create(&manifest, &context).map_err(|errors| errors.to_string())?,
+            Some(service) => {
+                let mut state = service.state.clone();
+                let changes = state.apply(&manifest, &context).map_err(|errors| errors.to_string())?;
+                (state, changes)
+            }
+        };
+        for name in &changes.created {
+            if let Some(revision) = state.revision(name) {
+                Plan::of(&key.1, revision, &self.settings.places).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok((state, changes, [written, followed]))
+    }
+
+    /// The cluster's settings as these manifests change them; what they do not speak of stays.
+    fn merged(&self, brought: Config) -> Config {
+        let unset = Config::default();
+        let mut config = self.config.clone();
+        macro_rules! take {
+            ($($part:ident)*) => { $(if brought.$part != unset.$part { config.$part = brought.$part; })* };
+        }
+        take!(autoscaler defaults deployment domain features gc network);
+        config
+    }
+
+    fn set_traffic(&mut self, key: &Key, targets: Vec<TrafficTarget>) -> Result<ServiceStatus, ControlError> {
+        let not_found = || ControlError::NotFound { namespace: key.0.clone(), name: key.1.clone() };
+        let mut edited = self.services.get(key).ok_or_else(not_found)?.state.clone();
+        let mut service = edited.service().clone();
+        service.spec.traffic = targets.into_iter().map(target).collect();
+        let changes = {
+            let owner_of = self.owners(key);
+            let context = Context { owner_of: &owner_of, ..Context::new(&self.config, self.clock.now()) };
+            edited.update(service, &context).map_err(|errors| ControlError::Refused(errors.to_string()))?
+        };
+        self.services.get_mut(key).ok_or_else(not_found)?.state = edited;
+        self.absorb(key, changes);
+        self.save();
+        self.status(key).ok_or_else(not_found)
+    }
+
+    fn delete(&mut self, key: &Key) -> Result<(), ControlError> {
+        let not_found = || ControlError::NotFound { namespace: key.0.clone(), name: key.1.clone() };
+        let service = self.services.remove(key).ok_or_else(not_found)?;
+        self.route();
+        for live in service.live.values() {
+            live.revision.close();
+        }
+        if let Err(error) = self.folder.remove(&key.0, &key.1) {
+            tracing::warn!(service = key.1, %error, "a deleted function's file cannot be removed");
+        }
+        Ok(())
+    }
+
+    /// Takes note of how a revision does.
+    fn observe(&mut self, key: &Key, revision: &str, readiness: Readiness) {
+        self.change(key, |state, context| state.set_readiness(revision, readiness, context));
+    }
+
+    fn change(&mut self, key: &Key, event: impl FnOnce(&mut ServiceState, &Context<'_>) -> Changes) {
+        let Some(mut state) = self.services.get(key).map(|service| service.state.clone()) else { return };
+        let changes = {
+            let owner_of = self.owners(key);
+            let context = Context { owner_of: &owner_of, ..Context::new(&self.config, self.clock.now()) };
+            event(&mut state, &context)
+        };
+        if let Some(service) = self.services.get_mut(key) {
+            service.is_dirty |= service.state != state;
+            service.state = state;
+        }
+        self.absorb(key, changes);
+    }
+
+    /// Does what an event calls for.
+    fn absorb(&mut self, key: &Key, changes: Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        for name in &changes.created {
+            tracing::info!(service = key.1, revision = name, "new revision");
+            self.start(key, name, None);
+        }
+        if changes.routing || !changes.removed.is_empty() {
+            self.route();
+        }
+        let Some(service) = self.services.get_mut(key) else { return };
+        service.is_dirty = true;
+        for name in &changes.removed {
+            if let Some(live) = service.live.remove(name) {
+                live.revision.close();
+            }
+        }
+        for (name, state) in &changes.routing_states {
+            if let (Some(live), Some(revision)) = (service.live.get(name), service.state.revision(name)) {
+                tracing::debug!(revision = name, ?state, "routing state");
+                live.revision.update(revision.scaling(&self.config));
+            }
+        }
+    }
+
+    /// Brings a revision to life; its artefact follows if it will be needed.
+    fn start(&mut self, key: &Key, name: &str, snapshot: Option<Snapshot>) {
+        let Some(service) = self.services.get_mut(key) else { return };
+        let Some(revision) = service.state.revision(name) else { return };
+        let plan = match Plan::of(&key.1, revision, &self.settings.places) {
+            Ok(plan) => plan,
+            Err(error) => {
+                // Only a restart with other settings gets here: what is applied is checked before.
+                tracing::warn!(revision = name, %error, "a revision cannot be had here any more");
+                return self.observe(key, name, Readiness::Failed { message: error.to_string() });
+            }
+        };
+        let is_needed = revision.routing_state != RoutingState::Reserve;
+        let id = Id { namespace: key.0.clone(), service: key.1.clone(), revision: name.to_owned() };
+        let (revision, task) = Revision::start(
+            id,
+            plan,
+            revision.scaling(&self.config),
+            snapshot,
+            Arc::clone(&self.runtime.compute),
+            self.clock,
+            self.notices.0.clone(),
+        );
+        let live = Live {
+            revision,
+            failed: None,
+            artefact: None,
+            pause: FIRST_PAUSE,
+            preparing: None,
+            unloading: None,
+            _task: task,
+        };
+        service.live.insert(name.to_owned(), live);
+        if is_needed {
+            self.prepare(key, name);
+        }
+    }
+
+    /// Has a revision's artefact mapped, baked before that if need be.
+    fn prepare(&mut self, key: &Key, name: &str) {
+        self.prepare_after(key, name, Duration::ZERO);
+    }
+
+    fn prepare_after(&mut self, key: &Key, name: &str, pause: Duration) {
+        let Some(live) = self.services.get_mut(key).and_then(|service| service.live.get_mut(name)) else { return };
+        if live.preparing.is_some() {
+            return;
+        }
+        let (runtime, revision, artefact) = (Arc::clone(&self.runtime), Arc::clone(&live.revision), live.artefact);
+        let (commands, key) = (self.commands.clone(), key.clone());
+        live.preparing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            sleep(pause).await;
+            let outcome = prepare(&runtime, &revision, artefact).await;
+            if let Some(commands) = commands.upgrade() {
+                let _ = commands.send(Command::Prepared { key, revision: revision.id.revision.as_str().into(), outcome });
+            }
+        })));
+    }
+
+    fn prepared(&mut self, key: &Key, name: &str, outcome: Prepared) {
+        let Some(service) = self.services.get_mut(key) else { return };
+        let Some(live) = service.live.get_mut(name) else { return };
+        live.preparing = None;
+        match outcome {
+            Ok((blueprint, artefact)) => {
+                live.artefact = Some(artefact);
+                live.failed = None;
+                live.pause = FIRST_PAUSE;
+                live.revision.supply(blueprint);
+                if live.revision.view().replicas <= 0 {
+                    self.unload_later(key, name);
+                }
+            }
+            Err(reason) => {
+                tracing::warn!(revision = name, reason, "a revision cannot be prepared; it is tried again");
+                live.failed = Some(reason.clone());
+                // What was baked from may have been put right.
+                live.artefact = None;
+                let pause = live.pause;
+                live.pause = (2 * pause).min(MAX_PAUSE);
+                let was_ready = service.state.revision(name).is_some_and(|revision| revision.readiness.is_ready());
+                self.prepare_after(key, name, pause);
+                if !was_ready {
+                    self.observe(key, name, Readiness::Failed { message: reason });
+                }
+            }
+        }
+    }
+
+    /// A revision is at zero: the memory its sandboxes have used is given back, and it stays ready to wake.
+    fn refresh(&mut self, key: &Key, name: &str) {
+        let Some(live) = self.services.get_mut(key).and_then(|service| service.live.get_mut(name)) else { return };
+        let Some(supply) = live.revision.take_supply() else { return };
+        self.runtime.compute.dispose(supply);
+        self.prepare(key, name);
+    }
+
+    fn unload_later(&mut self, key: &Key, name: &str) {
+        let Some(live) = self.services.get_mut(key).and_then(|service| service.live.get_mut(name)) else { return };
+        let (revision, compute, after) =
+            (Arc::clone(&live.revision), Arc::clone(&self.runtime.compute), self.settings.unload_after);
+        live.unloading = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            sleep(after).await;
+            if let Some(supply) = revision.take_supply() {
+                compute.dispose(supply);
+            }
+        })));
+    }
+
+    /// Looks where the links of all manifests lead.
+    fn look(&mut self) {
+        for (key, service) in &self.services {
+            if service.written.pointer("/spec/template/spec/volumes").is_none() || !self.following.insert(key.clone()) {
+                continue;
+            }
+            let (key, written) = (key.clone(), service.written.clone());
+            let (places, commands) = (self.settings.places.clone(), self.commands.clone());
+            self.runtime.compute.blocking(move || {
+                let manifest = links::followed(&written, &places).unwrap_or_else(|error| {
+                    tracing::warn!(service = key.1, %error, "a link cannot be followed");
+                    Value::Null
+                });
+                if let Some(commands) = commands.upgrade() {
+                    let _ = commands.send(Command::Followed { key, manifest });
+                }
+            });
+        }
+    }
+
+    /// Applies a manifest anew if its links lead elsewhere.
+    fn followed(&mut self, key: &Key, manifest: Value) {
+        self.following.remove(key);
+        let Some(service) = self.services.get_mut(key) else { return };
+        if manifest.is_null() || manifest == service.followed {
+            return;
+        }
+        let source = ServiceManifest {
+            service: service.state.service().clone(),
+            written: service.written.clone(),
+            place: serving::manifest::Place { file: key.1.clone(), line: 0, column: 0 },
+        };
+        // Whatever comes of it, it is not tried again until the links lead elsewhere.
+        service.followed = manifest;
+        match self.admit(key, source, &self.config.clone()) {
+            Ok((state, changes, _)) => {
+                if let Some(service) = self.services.get_mut(key) {
+                    service.state = state;
+                }
+                self.absorb(key, changes);
+            }
+            Err(error) => tracing::warn!(service = key.1, error, "where a link leads now is refused"),
+        }
+    }
+
+    /// Rollouts go on.
+    fn step(&mut self) {
+        let now = self.clock.now();
+        let due = self.services.iter().filter(|(_, service)| service.state.next_wake().is_some_and(|at| at <= now));
+        let due: Vec<Key> = due.map(|(key, _)| key.clone()).collect();
+        for key in due {
+            self.change(&key, ServiceState::tick);
+        }
+    }
+
+    fn collect(&mut self) {
+        let keys: Vec<Key> = self.services.keys().cloned().collect();
+        for key in keys {
+            self.change(&key, ServiceState::collect_garbage);
+        }
+    }
+
+    /// Tells requests where to go.
+    fn route(&self) {
+        let mut table = Table::default();
+        for (key, service) in &self.services {
+            for (n, rule) in service.state.routing().rules().iter().enumerate() {
+                let names = rule.paths.iter().flat_map(|path| &path.splits).map(|split| &split.revision);
+                let revisions: HashMap<_, _> = names
+                    .filter_map(|name| Some((name.clone(), Arc::clone(&service.live.get(name)?.revision))))
+                    .collect();
+                let route = Arc::new(Route { rule: rule.clone(), revisions });
+                for host in &rule.hosts {
+                    table.hosts.insert(host.clone(), Arc::clone(&route));
+                }
+                if n == 0 {
+                    table.services.insert(key.clone(), route);
+                }
+            }
+        }
+        self.routes.replace(table);
+    }
+
+    fn save(&mut self) {
+        for (key, service) in &mut self.services {
+            if !std::mem::take(&mut service.is_dirty) {
+                continue;
+            }
+            let scaling = service.live.iter().map(|(name, live)| (name.clone(), live.revision.snapshot()));
+            let saved = Saved {
+                state: service.state.clone(),
+                written: service.written.clone(),
+                scaling: scaling.collect(),
+            };
+            if let Err(error) = self.folder.write(&key.0, &key.1, &saved) {
+                tracing::warn!(service = key.1, %error, "what must survive a restart cannot be saved; trying again");
+                service.is_dirty = true;
+            }
+        }
+    }
+
+    fn scrape(&self) -> Scrape {
+        let services = self.services.keys().filter_map(|key| self.status(key)).collect();
+        let status =
+            Status { at_unix_ms: self.clock.now().unix_millis(), resident_bytes: resident_bytes(), services };
+        let mut scrape = Scrape { status, durations: BTreeMap::new() };
+        for ((namespace, _), service) in &self.services {
+            for (name, live) in &service.live {
+                scrape.add(namespace, name, &live.revision.counters);
+            }
+        }
+        scrape
+    }
+
+    fn status(&self, key: &Key) -> Option<ServiceStatus> {
+        let service = self.services.get(key)?;
+        let own = self.settings.exposed.get(&key.1).map(|address| format!("http://{}/", reachable(*address)));
+        let url = own.unwrap_or_else(|| {
+            let url = service.state.status().url;
+            match self.settings.port {
+                Some(port) if !url.is_empty() => format!("{url}:{port}/"),
+                _ => url,
+            }
+        });
+        Some(status::service(&service.state, url, &service.live))
+    }
+
+    /// Whose a revision of a Service's namespace is, if it is another one's.
+    fn owners<'a>(&'a self, key: &'a Key) -> impl Fn(&str) -> Option<String> + 'a {
+        move |revision| {
+            let mut others = self.services.iter().filter(|(other, _)| other.0 == key.0 && *other != key);
+            others.find(|(_, service)| service.state.revision(revision).is_some()).map(|(other, _)| other.1.clone())
+        }
+    }
+}
+
+/// Maps a revision's artefact, baked before that if need be, and sees that an instance comes to life.
+async fn prepare(runtime: &Runtime, revision: &Revision, artefact: Option<Digest>) -> Prepared {
+    let recipe = revision.plan.recipe.clone();
+    if let Some(artefact) = artefact
+        && let Some(blueprint) = runtime.map(&artefact, recipe.confines.clone()).await
+    {
+        return Ok((blueprint, artefact));
+    }
+    let (blueprint, artefact) = runtime.prepare(recipe).await.map_err(|error| chain(&error))?;
+    let instance = Arc::new(revision.instance(&blueprint));
+    let started = Instant::now();
+    match &revision.plan.ready {
+        None => instance.start_one().await.map_err(|failure| failure.chain())?,
+        Some(path) => {
+            let mut request = Request::new(Bytes::new());
+            *request.uri_mut() = path.clone().into();
+            let answer = instance.answer(request).await;
+            if !answer.status().is_success() && !answer.status().is_redirection() {
+                let said: String = String::from_utf8_lossy(answer.body()).chars().take(MAX_QUOTED).collect();
+                return Err(format!("its readiness probe {path} is answered {}: {said}", answer.status()));
+            }
+        }
+    }
+    tracing::debug!(revision = &*revision.id.revision, ms = started.elapsed().as_secs_f64() * 1e3, "came to life");
+    Ok((blueprint, artefact))
+}
+
+/// The manifest with another text.
+fn with(manifest: ServiceManifest, written: &Value) -> Result<ServiceManifest, String> {
+    let service = serving::manifest::decode(written.clone()).map_err(|error| error.to_string())?;
+    let mut changed = ServiceManifest { service, written: written.clone(), place: manifest.place };
+    if changed.service.metadata.namespace.is_empty() {
+        changed.service.metadata.namespace = manifest.service.metadata.namespace;
+    }
+    Ok(changed)
+}
+
+fn target(wish: TrafficTarget) -> serving::resource::TrafficTarget {
+    serving::resource::TrafficTarget {
+        tag: wish.tag.unwrap_or_default(),
+        revision_name: wish.revision_name.unwrap_or_default(),
+        latest_revision: wish.latest_revision,
+        percent: wish.percent,
+        ..serving::resource::TrafficTarget::default()
+    }
+}
+
+/// Where a server is reached from this machine: one that listens everywhere listens on loopback too.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, v6.port())),
+        other => other,
+    }
+}
+
+/// An error and all of its causes on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

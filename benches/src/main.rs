@@ -1,0 +1,261 @@
+//! `fovea-bench`: every figure of the runtime that the README states, measured here and now, beside its peer.
+//!
+//! It starts the programs as a person would, on free loopback ports, and talks HTTP to them. A figure is worth
+//! something only beside the others of the same run.
+
+mod client;
+mod host;
+mod picture;
+mod table;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+
+use crate::{
+    client::{Client, Load},
+    host::{Function, Isolation, Peer, Runtime},
+    table::{Table, ms, percentile},
+};
+
+/// Measures the runtime.
+#[derive(Debug, Parser)]
+#[command(name = "fovea-bench", version)]
+pub struct Arguments {
+    /// What to measure [default: everything]
+    what: Vec<What>,
+
+    /// Folder of the model version to serve
+    #[arg(long, default_value = "data/models/classifier/current", value_name = "FOLDER")]
+    model: PathBuf,
+
+    /// Folder of the components [default: where cargo builds them]
+    #[arg(long, env = "FOVEA_COMPONENTS", value_name = "FOLDER")]
+    components: Option<PathBuf>,
+
+    /// The `wasmtime` command to compare with; without it, there is no peer
+    #[arg(long, env = "WASMTIME", value_name = "PROGRAM")]
+    wasmtime: Option<PathBuf>,
+
+    /// Cold starts to measure
+    #[arg(long, default_value_t = 200)]
+    cold_starts: usize,
+
+    /// How long each load lasts
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// From zero instances to an answer
+    Cold,
+    /// A fresh sandbox against one that is reused
+    Sandbox,
+    /// Requests per second at 1, 2, 8 and 64 clients
+    Load,
+    /// 500 requests at once, from zero and back
+    Burst,
+    /// Memory and ticks of idle functions
+    Idle,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let wants = |what| arguments.what.is_empty() || arguments.what.contains(&what);
+    ensure!(
+        arguments.model.join("model.onnx").is_file(),
+        "there is no model at {}; train one first, or name its folder with --model",
+        arguments.model.display()
+    );
+    if wants(What::Cold) {
+        cold(&arguments).await?;
+    }
+    if wants(What::Sandbox) {
+        sandbox(&arguments).await?;
+    }
+    if wants(What::Load) {
+        load(&arguments).await?;
+    }
+    if wants(What::Burst) {
+        burst(&arguments).await?;
+    }
+    if wants(What::Idle) {
+        idle(&arguments).await?;
+    }
+    Ok(())
+}
+
+/// Many functions at zero, each asked once; and the same requests to functions that are awake, which is what they
+/// cost anyway.
+async fn cold(arguments: &Arguments) -> Result<()> {
+    let mut table = Table::new(
+        "Cold start: from zero instances to the answer",
+        &["request", "who", "p50 ms", "p99 ms", "beyond a warm one, p50 ms"],
+    );
+    let n = arguments.cold_starts;
+    let functions: Vec<Function> =
+        (0..n).map(|n| Function { initial_scale: 0, ..Function::inference(format!("cold-{n}")) }).collect();
+    let warm = Function { min_scale: 1, ..Function::inference("warm".to_owned()) };
+    for (what, request) in [("empty", client::live()), ("picture", client::predict(&picture::jpeg()?))] {
+        let runtime = Runtime::start(arguments, &[functions.as_slice(), &[warm.clone()]].concat()).await?;
+        let mut warm_times = Vec::new();
+        let mut client = Client::connect(runtime.ingress).await?;
+        for _ in 0..n {
+            warm_times.push(client.ask(&runtime.to("warm", &request)).await?.took);
+        }
+        let mut cold_times = Vec::new();
+        for function in &functions {
+            let answer = client.ask(&runtime.to(&function.name, &request)).await?;
+            ensure!(answer.timing.contains("cold;dur="), "{} was awake: {}", function.name, answer.timing);
+            cold_times.push(answer.took);
+        }
+        let beyond = percentile(&cold_times, 50).saturating_sub(percentile(&warm_times, 50));
+        for (who, times, beyond) in
+            [("fovea, cold", &cold_times, ms(beyond)), ("fovea, awake", &warm_times, "–".to_owned())]
+        {
+            table.row([what, who, &ms(percentile(times, 50)), &ms(percentile(times, 99)), &beyond]);
+        }
+        if let Some(peer) = Peer::start(arguments).await? {
+            let mut client = Client::connect(peer.address).await?;
+            let mut times = Vec::new();
+            for _ in 0..n.min(if what == "empty" { n } else { 20 }) {
+                times.push(client.ask(&request).await?.took);
+            }
+            table.row([what, "wasmtime serve, unbaked", &ms(percentile(&times, 50)), &ms(percentile(&times, 99)), "–"]);
+        }
+    }
+    table.print();
+    Ok(())
+}
+
+async fn sandbox(arguments: &Arguments) -> Result<()> {
+    let mut table = Table::new(
+        "A fresh sandbox for every request",
+        &["request", "isolation", "p50 ms", "p99 ms", "against reused"],
+    );
+    let picture = picture::jpeg()?;
+    let functions = [
+        Function { min_scale: 1, ..Function::inference("fresh".to_owned()) },
+        Function { min_scale: 1, isolation: Isolation::Instance, ..Function::inference("reused".to_owned()) },
+    ];
+    let runtime = Runtime::start(arguments, &functions).await?;
+    let mut client = Client::connect(runtime.ingress).await?;
+    for (what, request, n) in [("empty", client::live(), 2000), ("picture", client::predict(&picture), 200)] {
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..n + 10 {
+            // Alternating, so that whatever else the machine does befalls both.
+            for (function, times) in functions.iter().zip(&mut times) {
+                let took = client.ask(&runtime.to(&function.name, &request)).await?.took;
+                if round >= 10 {
+                    times.push(took);
+                }
+            }
+        }
+        let [fresh, reused] = &times;
+        let more = percentile(fresh, 50).as_secs_f64() * 1e3 - percentile(reused, 50).as_secs_f64() * 1e3;
+        table.row([what, "request", &ms(percentile(fresh, 50)), &ms(percentile(fresh, 99)), &format!("{more:+.3} ms")]);
+        table.row([what, "instance", &ms(percentile(reused, 50)), &ms(percentile(reused, 99)), "–"]);
+    }
+    table.print();
+    Ok(())
+}
+
+async fn load(arguments: &Arguments) -> Result<()> {
+    let mut table = Table::new(
+        "Throughput, 640×480 JPEG → label",
+        &["clients", "who", "requests/s", "p50 ms", "p99 ms", "not 200"],
+    );
+    let request = client::predict(&picture::jpeg()?);
+    let functions = [
+        Function { min_scale: 1, ..Function::inference("fresh".to_owned()) },
+        Function { min_scale: 1, isolation: Isolation::Instance, ..Function::inference("reused".to_owned()) },
+    ];
+    let span = Duration::from_secs(arguments.seconds);
+    let runtime = Runtime::start(arguments, &functions).await?;
+    for clients in [1, 2, 8, 64] {
+        for (function, who) in functions.iter().zip(["fovea, request", "fovea, instance"]) {
+            let load = Load::run(runtime.ingress, &runtime.to(&function.name, &request), clients, span).await?;
+            table.row([&clients.to_string(), who, &load.rate(), &load.p(50), &load.p(99), &load.failed.to_string()]);
+        }
+    }
+    drop(runtime);
+    if let Some(peer) = Peer::reusing(arguments).await? {
+        for clients in [1, 8] {
+            let load = Load::run(peer.address, &request, clients, span).await?;
+            let who = "wasmtime serve, unbaked, reused";
+            table.row([&clients.to_string(), who, &load.rate(), &load.p(50), &load.p(99), &load.failed.to_string()]);
+        }
+    }
+    table.print();
+    Ok(())
+}
+
+async fn burst(arguments: &Arguments) -> Result<()> {
+    const REQUESTS: usize = 500;
+    let mut table = Table::new("500 pictures at once, from zero and back", &["what", "measured"]);
+    let request = client::predict(&picture::jpeg()?);
+    let function = Function { initial_scale: 0, window: 6, ..Function::inference("burst".to_owned()) };
+    let warm = Function { min_scale: 1, ..Function::inference("warm".to_owned()) };
+    let runtime = Runtime::start(arguments, &[function.clone(), warm.clone()]).await?;
+    let cores = std::thread::available_parallelism()?.get();
+    let span = Duration::from_secs(arguments.seconds);
+    let steady = Load::run(runtime.ingress, &runtime.to("warm", &request), cores, span).await?;
+    let bound = REQUESTS as f64 / steady.per_second();
+    let before = runtime.status().await?.resident_bytes;
+
+    let start = Instant::now();
+    let answers = client::all_at_once(runtime.ingress, &runtime.to(&function.name, &request), REQUESTS).await?;
+    let took = start.elapsed().as_secs_f64();
+    let good = answers.iter().filter(|status| **status == 200).count();
+    let peak = runtime.status().await?.resident_bytes;
+    let back = runtime.until_zero(&function.name).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = runtime.status().await?.resident_bytes;
+    let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
+    for (what, measured) in [
+        ("answered 200", format!("{good} of {REQUESTS}")),
+        ("time to drain", format!("{took:.2} s")),
+        ("compute bound (as many warm requests at one client a core)", format!("{bound:.2} s")),
+        ("ratio", format!("{:.2}", took / bound)),
+        ("back to zero after the last answer (6 s window)", format!("{:.1} s", back.as_secs_f64())),
+        ("resident before, right after, at zero again", [before, peak, after].map(mb).join(", ")),
+    ] {
+        table.row([what, &measured]);
+    }
+    table.print();
+    ensure!(good == REQUESTS, "{} requests of the burst were not answered 200", REQUESTS - good);
+    Ok(())
+}
+
+async fn idle(arguments: &Arguments) -> Result<()> {
+    const MANY: usize = 1000;
+    let mut table = Table::new("Idle functions", &["functions", "resident", "CPU per second"]);
+    let two = [
+        Function { initial_scale: 0, ..Function::preprocess("preprocess".to_owned()) },
+        Function { initial_scale: 0, ..Function::inference("inference".to_owned()) },
+    ];
+    let many: Vec<Function> =
+        (0..MANY).map(|n| Function { initial_scale: 0, ..Function::inference(format!("idle-{n}")) }).collect();
+    for functions in [two.as_slice(), &[two.as_slice(), &many].concat()] {
+        let runtime = Runtime::start_unloading(arguments, functions, Duration::from_secs(1)).await?;
+        let settle = Duration::from_secs(5);
+        tokio::time::sleep(settle).await;
+        let (cpu, since) = (runtime.cpu()?, Instant::now());
+        tokio::time::sleep(Duration::from_secs(arguments.seconds.max(10))).await;
+        let share = (runtime.cpu()? - cpu).as_secs_f64() / since.elapsed().as_secs_f64();
+        let resident = runtime.resident_bytes().context("cannot read the runtime's memory")?;
+        table.row([
+            &functions.len().to_string(),
+            &format!("{:.1} MB", resident as f64 / 1e6),
+            &format!("{:.2} ms", share * 1e3),
+        ]);
+    }
+    table.print();
+    Ok(())
+}

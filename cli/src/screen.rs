@@ -40,15 +40,23 @@ impl<W: Write> Screen<W> {
         Ok(screen)
     }
 
-    /// Shows these lines from the top; what is wider than the screen is cut off by it. Nothing is blanked before it is
-    /// written over, so that nothing flickers.
-    pub fn draw(&mut self, lines: &[String]) -> io::Result<()> {
+    /// Shows these lines from the top of a terminal of this size; what is wider or longer is cut off. Nothing is blanked
+    /// before it is written over, so that nothing flickers.
+    pub fn draw(&mut self, lines: &[String], (columns, rows): (usize, usize)) -> io::Result<()> {
         let mut frame = Vec::new();
         queue!(frame, BeginSynchronizedUpdate)?;
-        for (row, line) in (0..).zip(lines) {
-            queue!(frame, MoveTo(0, row), Print(line), Clear(ClearType::UntilNewLine))?;
+        let shown = lines.len().min(rows);
+        for (row, line) in (0..).zip(&lines[..shown]) {
+            let line: String = line.chars().take(columns).collect();
+            queue!(frame, MoveTo(0, row), Print(&line))?;
+            // After a full line the cursor stays on its last character, and would take that away.
+            if line.chars().count() < columns {
+                queue!(frame, Clear(ClearType::UntilNewLine))?;
+            }
         }
-        if let Ok(row) = u16::try_from(lines.len()) {
+        if shown < rows
+            && let Ok(row) = u16::try_from(shown)
+        {
             queue!(frame, MoveTo(0, row), Clear(ClearType::FromCursorDown))?;
         }
         queue!(frame, EndSynchronizedUpdate)?;
@@ -68,16 +76,26 @@ impl<W: Write> Drop for Screen<W> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_frame_is_written_over_the_last_one_and_the_terminal_is_given_back() {
+    #[track_caller]
+    fn check(lines: &[&str], size: (usize, usize), expected: &str) {
         let mut out = Vec::new();
         let mut screen = Screen::enter(&mut out).expect("memory takes everything");
-        screen.draw(&["one".into(), "two".into()]).expect("memory takes everything");
+        let lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
+        screen.draw(&lines, size).expect("memory takes everything");
         drop(screen);
         let written = String::from_utf8(out).expect("text");
-        let expected = "\x1b[?1049h\x1b[?25l\x1b[?7l\
-                        \x1b[?2026h\x1b[1;1Hone\x1b[K\x1b[2;1Htwo\x1b[K\x1b[3;1H\x1b[J\x1b[?2026l\
-                        \x1b[?7h\x1b[?25h\x1b[?1049l";
-        assert_eq!(written, expected, "{written:?}");
+        let drawn = written.strip_prefix("\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?2026h").expect("it enters and begins");
+        let drawn = drawn.strip_suffix("\x1b[?2026l\x1b[?7h\x1b[?25h\x1b[?1049l").expect("it ends and gives back");
+        assert_eq!(drawn, expected, "{drawn:?}");
+    }
+
+    #[test]
+    fn a_frame_is_written_over_the_last_one() {
+        check(&["one", "two"], (80, 24), "\x1b[1;1Hone\x1b[K\x1b[2;1Htwo\x1b[K\x1b[3;1H\x1b[J");
+    }
+
+    #[test]
+    fn a_full_screen_loses_neither_its_last_column_nor_its_last_line() {
+        check(&["one", "three", "four"], (3, 2), "\x1b[1;1Hone\x1b[2;1Hthr");
     }
 }

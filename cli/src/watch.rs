@@ -160,7 +160,7 @@ impl<'a, W: Write> OnScreen<'a, W> {
             }
         }
         head.push(String::new());
-        self.screen.draw(&frame(head, &self.last, &self.changes, columns, rows))
+        self.screen.draw(&frame(head, &self.last, &self.changes, columns, rows), (columns, rows))
     }
 }
 

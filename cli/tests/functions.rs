@@ -245,15 +245,29 @@ fn lines(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     receiver
 }
 
-fn interrupt(child: &Child) {
-    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+/// `fovea watch`; it does not outlive a test that fails.
+struct Watching(Child);
+
+impl Watching {
+    /// Ctrl-C, and whether that is a good end.
+    fn interrupt(&mut self) -> bool {
+        kill_process(Pid::from_child(&self.0), Signal::INT).unwrap();
+        self.0.wait().unwrap().success()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // One that has ended needs no killing.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
 }
 
 #[test]
 fn watch_prints_a_line_per_change_where_nobody_looks_at_a_screen() {
     let runtime = Runtime::start(two_functions());
-    let mut child = fovea(&runtime.url, &["watch"]).stdout(Stdio::piped()).spawn().unwrap();
-    let told = lines(child.stdout.take().unwrap());
+    let mut watching = Watching(fovea(&runtime.url, &["watch"]).stdout(Stdio::piped()).spawn().unwrap());
+    let told = lines(watching.0.stdout.take().unwrap());
     let first: Vec<_> = (0..10).map(|_| told.recv_timeout(SOON).unwrap()).collect();
     assert_eq!(first[0], "1970-01-01T00:16:40.000Z inference is at http://127.0.0.1:8082/");
     assert_eq!(first[9], "1970-01-01T00:16:40.000Z preprocess-00002 is ready, inactive, 0/0 instances ready");
@@ -276,8 +290,7 @@ fn watch_prints_a_line_per_change_where_nobody_looks_at_a_screen() {
             "1970-01-01T00:16:40.005Z inference-00002 is active, 1/1 instances ready",
         ]
     );
-    interrupt(&child);
-    assert!(child.wait().unwrap().success());
+    assert!(watching.interrupt());
     assert_eq!(told.recv_timeout(SOON), Err(mpsc::RecvTimeoutError::Disconnected));
 }
 
@@ -289,7 +302,7 @@ fn watch_draws_in_place_on_a_terminal_and_gives_it_back_on_ctrl_c() {
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
     let other_end = OwnedFd::from(File::options().read(true).write(true).open(name).unwrap());
-    let mut child = fovea(&runtime.url, &["watch"]).stdout(other_end).spawn().unwrap();
+    let mut watching = Watching(fovea(&runtime.url, &["watch"]).stdout(other_end).spawn().unwrap());
 
     let (sender, told) = mpsc::channel();
     thread::spawn(move || {
@@ -315,7 +328,6 @@ fn watch_draws_in_place_on_a_terminal_and_gives_it_back_on_ctrl_c() {
     let second = until("inference-00002 is failed");
     assert!(!second.contains("\x1b[2J"), "nothing is blanked before it is drawn: {second:?}");
 
-    interrupt(&child);
+    assert!(watching.interrupt());
     assert!(until("\x1b[?1049l").ends_with("\x1b[?7h\x1b[?25h\x1b[?1049l"));
-    assert!(child.wait().unwrap().success());
 }

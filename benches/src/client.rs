@@ -119,6 +119,10 @@ impl Load {
         Ok(load)
     }
 
+    pub fn answers(&self) -> usize {
+        self.times.len()
+    }
+
     pub fn per_second(&self) -> f64 {
         self.times.len() as f64 / self.span.as_secs_f64()
     }

@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -11,7 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use api::functions::{Phase, RevisionStatus, Status};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// How long anything may take to start; the first time, components are compiled.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 const NAMESPACE: &str = "bench";
 
@@ -42,12 +44,14 @@ pub struct Function {
     pub min_scale: u32,
     /// Stable window in seconds.
     pub window: u32,
+    /// The model's folder in its claim; none is the claim itself.
+    pub sub_path: Option<&'static str>,
 }
 
 impl Function {
     pub fn inference(name: String) -> Self {
         let isolation = Isolation::Request;
-        Self { name, component: "inference", isolation, initial_scale: 1, min_scale: 0, window: 60 }
+        Self { name, component: "inference", isolation, initial_scale: 1, min_scale: 0, window: 60, sub_path: None }
     }
 
     pub fn preprocess(name: String) -> Self {
@@ -61,12 +65,13 @@ impl Function {
             Isolation::Instance => "instance",
         };
         let model = match *component {
-            "inference" => {
+            "inference" => format!(
                 "
-          volumeMounts: [{ name: models, mountPath: /model, readOnly: true }]
-      volumes: [{ name: models, persistentVolumeClaim: { claimName: model, readOnly: true } }]"
-            }
-            _ => "",
+          volumeMounts: [{{ name: models, mountPath: /model, subPath: '{}', readOnly: true }}]
+      volumes: [{{ name: models, persistentVolumeClaim: {{ claimName: model, readOnly: true }} }}]",
+                self.sub_path.unwrap_or_default()
+            ),
+            _ => String::new(),
         };
         format!(
             r#"---
@@ -122,6 +127,11 @@ impl Runtime {
 
     /// As [`Runtime::start`]; functions at zero are unloaded after this time.
     pub async fn start_unloading(arguments: &Arguments, functions: &[Function], after: Duration) -> Result<Self> {
+        Self::over(arguments, functions, &arguments.model, after).await
+    }
+
+    /// As [`Runtime::start_unloading`], with this folder as the functions' claim.
+    pub async fn over(arguments: &Arguments, functions: &[Function], claim: &Path, after: Duration) -> Result<Self> {
         let state = tempfile::tempdir()?;
         let mut manifests = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: config-autoscaler }\n\
                              data: { allow-zero-initial-scale: \"true\" }\n"
@@ -132,12 +142,12 @@ impl Runtime {
         let file = state.path().join("functions.yaml");
         fs::write(&file, manifests)?;
         let [ingress, admin] = [free_address()?, free_address()?];
-        let model = arguments.model.canonicalize()?;
+        let claim = claim.canonicalize()?;
         let program = Command::new(beside_this("fovea-runtime")?)
             .arg("up")
             .args(["--manifests".as_ref(), file.as_os_str()])
             .args(["--components".as_ref(), components(arguments)?.as_os_str()])
-            .args(["--claim", &format!("model={}", model.display())])
+            .args(["--claim", &format!("model={}", claim.display())])
             .args(["--state".as_ref(), state.path().join("state").as_os_str()])
             .args(["--ingress", &ingress.to_string(), "--admin", &admin.to_string()])
             .args(["--unload-after", &format!("{}s", after.as_secs())])
@@ -179,6 +189,36 @@ impl Runtime {
         *ask.uri_mut() = "/admin/status".parse()?;
         let body = Client::connect(self.admin).await?.body(&ask).await?;
         Ok(serde_json::from_slice(&body)?)
+    }
+
+    /// The newest revision that can serve.
+    pub async fn latest_ready(&self, function: &str) -> Result<String> {
+        let status = self.status().await?;
+        let service = status.services.iter().find(|service| service.name == function);
+        service.and_then(|service| service.latest_ready.clone()).with_context(|| format!("{function} is not ready"))
+    }
+
+    /// Waits for the revision after this one.
+    pub async fn next_ready(&self, function: &str, last: &str) -> Result<String> {
+        let start = Instant::now();
+        loop {
+            let ready = self.latest_ready(function).await?;
+            if ready != last {
+                return Ok(ready);
+            }
+            ensure!(start.elapsed() < PATIENCE, "{function} gets no further than {last}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Replaces a function's traffic.
+    pub async fn traffic(&self, function: &str, targets: &str) -> Result<()> {
+        let mut ask = live();
+        *ask.method_mut() = Method::PUT;
+        *ask.uri_mut() = format!("/admin/services/{NAMESPACE}/{function}/traffic").parse()?;
+        ask.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *ask.body_mut() = targets.to_owned().into();
+        Client::connect(self.admin).await?.body(&ask).await.map(drop)
     }
 
     /// Waits until a function has no instances; how long that took.
@@ -281,4 +321,37 @@ fn components(arguments: &Arguments) -> Result<PathBuf> {
 
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// A registry of copies of one model version, told apart by the number in their manifests.
+pub struct Registry {
+    folder: TempDir,
+    model: PathBuf,
+}
+
+impl Registry {
+    /// With version 1 as the current one.
+    pub fn of(model: &Path) -> Result<Self> {
+        let registry = Self { folder: tempfile::tempdir()?, model: model.to_owned() };
+        registry.publish(1)?;
+        Ok(registry)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Adds a version and makes it the current one, atomically.
+    pub fn publish(&self, version: u64) -> Result<()> {
+        let name = format!("v{version}");
+        let folder = self.folder().join(&name);
+        fs::create_dir(&folder)?;
+        fs::copy(self.model.join("model.onnx"), folder.join("model.onnx"))?;
+        let mut manifest: Value = serde_json::from_slice(&fs::read(self.model.join("manifest.json"))?)?;
+        manifest["version"] = version.into();
+        fs::write(folder.join("manifest.json"), serde_json::to_vec(&manifest)?)?;
+        let aside = self.folder().join("next");
+        symlink(&name, &aside)?;
+        Ok(fs::rename(aside, self.folder().join("current"))?)
+    }
 }

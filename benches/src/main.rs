@@ -18,7 +18,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::{
     client::{Client, Load},
-    host::{Function, Isolation, Peer, Runtime},
+    host::{Function, Isolation, PATIENCE, Peer, Registry, Runtime},
     table::{Table, ms, percentile},
 };
 
@@ -45,6 +45,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 200)]
     cold_starts: usize,
 
+    /// How long the soak lasts
+    #[arg(long, default_value_t = 10, value_name = "MINUTES")]
+    minutes: u64,
+
     /// How long each load lasts
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     seconds: u64,
@@ -62,6 +66,8 @@ enum What {
     Burst,
     /// Memory and ticks of idle functions
     Idle,
+    /// Minutes at saturation while models are published, canaried and rolled back; only when asked for
+    Soak,
 }
 
 #[tokio::main]
@@ -87,6 +93,9 @@ async fn main() -> Result<()> {
     }
     if wants(What::Idle) {
         idle(&arguments).await?;
+    }
+    if arguments.what.contains(&What::Soak) {
+        soak(&arguments).await?;
     }
     Ok(())
 }
@@ -257,5 +266,50 @@ async fn idle(arguments: &Arguments) -> Result<()> {
         ]);
     }
     table.print();
+    Ok(())
+}
+
+/// Saturation, and meanwhile: publish a version, give it a tenth of the requests, give it all, go back.
+async fn soak(arguments: &Arguments) -> Result<()> {
+    const CLIENTS: usize = 8;
+    let registry = Registry::of(&arguments.model)?;
+    let function = Function { min_scale: 1, sub_path: Some("current"), ..Function::inference("soak".to_owned()) };
+    let runtime = Runtime::over(arguments, &[function.clone()], registry.folder(), PATIENCE).await?;
+    let ask = runtime.to(&function.name, &client::predict(&picture::jpeg()?));
+    let span = Duration::from_secs(60 * arguments.minutes);
+    let start = Instant::now();
+    let load = tokio::spawn({
+        let (address, ask) = (runtime.ingress, ask.clone());
+        async move { Load::run(address, &ask, CLIENTS, span).await }
+    });
+    let mut rounds = 0;
+    let mut last = runtime.latest_ready(&function.name).await?;
+    while start.elapsed() + Duration::from_secs(40) < span {
+        // All requests stay where they are until the new version has shown itself.
+        runtime.traffic(&function.name, &format!(r#"[{{"revisionName":"{last}","percent":100}}]"#)).await?;
+        registry.publish(rounds + 2)?;
+        let next = runtime.next_ready(&function.name, &last).await?;
+        for (old, new) in [(90, 10), (0, 100), (100, 0), (0, 100)] {
+            let wish =
+                format!(r#"[{{"revisionName":"{last}","percent":{old}}},{{"revisionName":"{next}","percent":{new}}}]"#);
+            runtime.traffic(&function.name, &wish).await?;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        last = next;
+        rounds += 1;
+    }
+    let load = load.await??;
+    let mut table = Table::new("Soak", &["what", "measured"]);
+    for (what, measured) in [
+        ("at saturation", format!("{} min, {CLIENTS} clients", arguments.minutes)),
+        ("versions published, canaried, rolled back and promoted", rounds.to_string()),
+        ("answers", format!("{} ({}/s)", load.answers(), load.rate())),
+        ("not 200", load.failed.to_string()),
+        ("p50, p99", format!("{} ms, {} ms", load.p(50), load.p(99))),
+    ] {
+        table.row([what, &measured]);
+    }
+    table.print();
+    ensure!(load.failed == 0, "{} requests of the soak were not answered 200", load.failed);
     Ok(())
 }

@@ -1,15 +1,26 @@
 //! `fovea`: starts everything on one machine, and looks after what lies on the volumes.
 //!
-//! Commands print and translate; datasets and models are the store's business, pictures the ingest's.
+//! Commands print and translate; datasets and models are the store's business, pictures the ingest's, functions the
+//! runtime's.
 
 mod add;
+mod admin;
+mod apply;
+mod changes;
 mod dataset;
 mod models;
 mod ports;
 mod ready;
+mod screen;
+mod signals;
+mod status;
 mod supervisor;
+mod traffic;
 mod up;
+mod url;
 mod verify;
+mod view;
+mod watch;
 
 use std::{
     io::{self, Write},
@@ -52,6 +63,16 @@ enum Command {
     Models(models::Options),
     /// Read every published dataset and model and compare it with its manifest
     Verify(verify::Options),
+    /// Show the functions as they are: traffic, revisions, instances, the autoscaler's decisions
+    Status(status::Options),
+    /// Follow the functions live until Ctrl-C; a line per change where the output is no terminal
+    Watch(watch::Options),
+    /// Print where a function is called, or all are
+    Url(url::Options),
+    /// Share a function's requests out among its revisions
+    Traffic(traffic::Options),
+    /// Give the runtime Knative manifests
+    Apply(apply::Options),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +98,11 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<ExitCode> {
         Command::Dataset(command) => dataset::run(command, &volumes, out)?,
         Command::Models(options) => models::run(&options, existing(&volumes)?, out)?,
         Command::Verify(options) => return verify::run(&options, existing(&volumes)?, out),
+        Command::Status(options) => status::run(&options, out)?,
+        Command::Watch(options) => watch::run(&options, out)?,
+        Command::Url(options) => url::run(&options, out)?,
+        Command::Traffic(options) => traffic::run(&options, out)?,
+        Command::Apply(options) => apply::run(&options, out)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -122,6 +148,9 @@ mod tests {
             (&["fovea", "up", "--host", "localhost:1"], "--host"),
             (&["fovea", "dataset", "show"], "<ID>"),
             (&["fovea", "verify", "--prot"], "--prot"),
+            (&["fovea", "status", "--admin", "localhost"], "expected a URL like http://127.0.0.1:8084"),
+            (&["fovea", "traffic", "inference"], "<REVISION=PERCENT[@TAG]>"),
+            (&["fovea", "traffic", "inference", "latest=all"], "\"all\" is no percentage"),
         ] {
             let error = Cli::try_parse_from(line).err().expect("refused").to_string();
             assert!(error.contains(named), "{line:?}: {error}");

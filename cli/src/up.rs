@@ -14,14 +14,12 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, value_parser};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 use store::Volumes;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     ports::{self, Port},
     ready,
+    signals::StopSignals,
     supervisor::{Event, Patience, Service, Supervisor},
 };
 
@@ -348,25 +346,6 @@ fn services(options: &Options, volumes: &Volumes, programs: &Programs, manifests
         ],
     };
     Ok(vec![runtime, web])
-}
-
-/// Ctrl-C, a polite kill, and the terminal's end.
-struct StopSignals(Vec<tokio::signal::unix::Signal>);
-
-impl StopSignals {
-    fn listen() -> Result<Self> {
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let signals = kinds.into_iter().map(signal).collect::<io::Result<_>>();
-        Ok(Self(signals.context("cannot listen for signals")?))
-    }
-
-    async fn next(&mut self) {
-        std::future::poll_fn(|context| {
-            let any = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
-            if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        })
-        .await;
-    }
 }
 
 /// Ends processes whose parent, one of our children, is gone.

@@ -14,7 +14,40 @@ async function renew() {
   await new Promise((resume) => setTimeout(resume, pause));
   asked = false;
   const answer = await fetch(fragment).catch(() => null);
-  if (answer?.ok) live.innerHTML = await answer.text();
+  if (!answer?.ok) return;
+  const fresh = live.cloneNode(false);
+  fresh.innerHTML = await answer.text();
+  becomeLike(live, fresh);
+}
+
+// Changes only what differs, so that focus, scrolled tables and opened details stay as they are.
+function becomeLike(old, fresh) {
+  if (old.nodeName !== fresh.nodeName || old.id !== fresh.id) {
+    old.replaceWith(fresh);
+    return;
+  }
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  // What somebody may be filling in is left alone until it is about something else.
+  if ("still" in old.dataset) {
+    const isOpen = old.querySelector("details")?.open;
+    if (old.dataset.still === fresh.dataset.still || old.contains(document.activeElement)) return;
+    old.replaceWith(fresh);
+    fresh.querySelector("details")?.toggleAttribute("open", isOpen);
+    return;
+  }
+  for (const { name } of [...old.attributes]) {
+    if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  const present = [...old.childNodes];
+  const coming = [...fresh.childNodes];
+  coming.forEach((node, n) => (present[n] ? becomeLike(present[n], node) : old.append(node)));
+  present.slice(coming.length).forEach((node) => node.remove());
 }
 
 source.addEventListener("message", ({ data }) => {

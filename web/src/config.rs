@@ -49,6 +49,10 @@ pub struct ServeArgs {
     /// URL of the inference function
     #[arg(long, env = "INFERENCE_URL", default_value = "http://127.0.0.1:8082")]
     pub inference_url: String,
+    /// URL of the admin port of the functions' runtime, such as http://127.0.0.1:8084; without it, the page of the
+    /// functions stays empty
+    #[arg(long = "admin", env = "FOVEA_ADMIN")]
+    pub admin_url: Option<String>,
     /// The trainer's program; by default `fovea-trainer` beside this program
     #[arg(long, env = "FOVEA_TRAINER")]
     pub trainer: Option<PathBuf>,
@@ -86,6 +90,8 @@ pub struct Config {
     pub preprocess_url: Url,
     /// The inference function.
     pub inference_url: Url,
+    /// The admin port of the functions' runtime.
+    pub admin_url: Option<Url>,
     /// The trainer's program.
     pub trainer: PathBuf,
     /// Trainers at once, 1 or more.
@@ -107,7 +113,7 @@ pub struct Config {
 /// What is wrong with a flag or an environment variable.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A function's URL that cannot be asked.
+    /// A URL that cannot be asked.
     #[error("{flag} is {value:?}; expected a URL like http://127.0.0.1:8081")]
     Url {
         /// Which flag.
@@ -161,8 +167,9 @@ impl ServeArgs {
                 self.volume1.unwrap_or_else(|| self.data.clone()),
                 self.volume2.unwrap_or_else(|| self.data.clone()),
             ),
-            preprocess_url: function_url("--preprocess-url", &self.preprocess_url)?,
-            inference_url: function_url("--inference-url", &self.inference_url)?,
+            preprocess_url: base_url("--preprocess-url", &self.preprocess_url)?,
+            inference_url: base_url("--inference-url", &self.inference_url)?,
+            admin_url: self.admin_url.as_deref().map(|url| base_url("--admin", url)).transpose()?,
             trainer,
             trainers: self.trainers,
             model: self.model,
@@ -175,8 +182,8 @@ impl ServeArgs {
     }
 }
 
-/// A function's base URL; its path ends in a slash, so that joining appends to it.
-fn function_url(flag: &'static str, value: &str) -> Result<Url, ConfigError> {
+/// A base URL; its path ends in a slash, so that joining appends to it.
+fn base_url(flag: &'static str, value: &str) -> Result<Url, ConfigError> {
     let wrong = || ConfigError::Url { flag, value: value.to_owned() };
     let mut url = Url::parse(value).map_err(|_| wrong())?;
     if url.scheme() != "http" || !url.has_host() {
@@ -226,6 +233,7 @@ mod tests {
                 ["--preprocess-url", "localhost:8081"],
                 "--preprocess-url is \"localhost:8081\"; expected a URL like http://127.0.0.1:8081",
             ),
+            (["--admin", "8084"], "--admin is \"8084\"; expected a URL like http://127.0.0.1:8081"),
             (["--trainers", "0"], "--trainers is 0; expected 1 or more"),
             (["--model", "../x"], "--model cannot be used"),
             (

@@ -45,6 +45,14 @@ pub enum WebError {
         /// Why.
         source: Option<reqwest::Error>,
     },
+    /// The functions' runtime did not answer as it should.
+    #[error("the functions' runtime failed")]
+    Runtime {
+        /// What the client may know.
+        detail: ErrorDetail,
+        /// Why.
+        source: Option<reqwest::Error>,
+    },
     /// Training could not be started or stopped.
     #[error("the launcher failed")]
     Launch(#[from] LaunchError),
@@ -73,7 +81,7 @@ impl WebError {
     /// What the client may know. Our own faults are not described.
     pub fn detail(&self) -> ErrorDetail {
         match self {
-            Self::Refused(detail) | Self::Function { detail, .. } => detail.clone(),
+            Self::Refused(detail) | Self::Function { detail, .. } | Self::Runtime { detail, .. } => detail.clone(),
             Self::Store(e) => store_detail(e),
             Self::Form(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => ErrorDetail::new(
                 ErrorCode::TooLarge,

@@ -1,8 +1,9 @@
-//! Server-sent events: a run's progress, replayed from its file and followed to its end, and an upload's.
+//! Server-sent events: a run's progress, replayed from its file and followed to its end, an upload's, and what the
+//! functions do.
 
 use std::{convert::Infallible, time::Duration};
 
-use api::train::Progress;
+use api::{ErrorBody, functions::Status, train::Progress};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
 use store::Run;
@@ -17,6 +18,9 @@ use crate::{
 
 /// How often a run's progress file is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often the runtime is asked what its functions do, for each who follows them.
+const FUNCTIONS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where a follower is in a run's progress.
 struct Follower {
@@ -113,6 +117,34 @@ pub fn of_upload(
     });
     let events = views.map(|view| event(None, &view));
     Sse::new(events.take_until(state.stopping.clone().cancelled_owned())).keep_alive(KeepAlive::default())
+}
+
+/// What the functions do, at once and whenever it has changed; an [`ErrorBody`] while the runtime does not tell.
+pub fn of_functions(state: &AppState) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+    let mut interval = time::interval(FUNCTIONS_INTERVAL);
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let start = (state.runtime.clone(), interval, None);
+    let looks = stream::unfold(start, |(runtime, mut interval, mut last)| async move {
+        loop {
+            interval.tick().await;
+            let look = runtime.status().await.map_err(|error| ErrorBody::from(error.detail()));
+            let essence = look.as_ref().map(essence).map_err(Clone::clone);
+            if last.as_ref() != Some(&essence) {
+                last = Some(essence);
+                return Some((look, (runtime, interval, last)));
+            }
+        }
+    });
+    let events = looks.map(|look| match look {
+        Ok(status) => event(None, &status),
+        Err(error) => event(None, &error),
+    });
+    Sse::new(events.take_until(state.stopping.clone().cancelled_owned())).keep_alive(KeepAlive::default())
+}
+
+/// Without what is other at every look.
+fn essence(status: &Status) -> Status {
+    Status { at_unix_ms: 0, resident_bytes: 0, services: status.services.clone() }
 }
 
 fn event(number: Option<u64>, data: &impl serde::Serialize) -> Result<Event, Infallible> {

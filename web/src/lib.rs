@@ -1,6 +1,6 @@
 //! The web service: uploads, server-rendered pages and the REST interface.
 //!
-//! It knows the two functions only by their URLs and starts training through [`launcher::Launcher`]; what lies on the
+//! It knows the two functions and their runtime only by their URLs and starts training through [`launcher::Launcher`]; what lies on the
 //! volumes it leaves to `store`, and what becomes of pictures to `ingest`. Handlers translate, libraries think.
 
 pub mod assets;
@@ -16,6 +16,8 @@ pub mod pages;
 pub mod receive;
 pub mod routes;
 pub mod runs;
+pub mod runtime;
+pub mod split;
 pub mod state;
 pub mod uploads;
 pub mod words;

@@ -11,6 +11,7 @@ use crate::{
     error::{Result, WebError},
     inference::Inference,
     launcher::Launcher,
+    runtime::Runtime,
     uploads::Uploads,
 };
 
@@ -30,12 +31,14 @@ pub struct Shared {
     pub uploads: Uploads,
     /// The inference function.
     pub inference: Inference,
+    /// What runs the functions.
+    pub runtime: Runtime,
     /// Cancelled when the service begins to stop.
     pub stopping: CancellationToken,
 }
 
 impl AppState {
-    /// Builds the clients of both functions; asks neither.
+    /// Builds the clients of both functions and of their runtime; asks none.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -48,10 +51,19 @@ impl AppState {
             unpacked_bytes: ingest.limits.unpacked_bytes.max(config.upload_limit_bytes),
             ..ingest.limits
         };
-        let inference = Inference::new(config.inference_url.clone(), http);
+        let inference = Inference::new(config.inference_url.clone(), http.clone());
+        let runtime = Runtime::new(config.admin_url.clone(), http);
         let stopping = CancellationToken::new();
         let uploads = Uploads::new(stopping.clone());
-        Ok(Self(Arc::new(Shared { config, launcher: Box::new(launcher), ingest, uploads, inference, stopping })))
+        Ok(Self(Arc::new(Shared {
+            config,
+            launcher: Box::new(launcher),
+            ingest,
+            uploads,
+            inference,
+            runtime,
+            stopping,
+        })))
     }
 
     /// Does something with the volumes on a thread that may block.

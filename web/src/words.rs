@@ -4,8 +4,10 @@ use std::borrow::Borrow;
 
 use api::{
     dataset::RejectReason,
+    functions::{Activity, Phase},
     train::{Augmentation, Family, RunState},
 };
+use jiff::Timestamp;
 
 /// `93.4 %`.
 pub fn percent(ratio: impl Borrow<f64>) -> String {
@@ -47,6 +49,26 @@ pub fn minute(rfc3339: &str) -> String {
     }
 }
 
+/// `2026-11-23 06:45:12 UTC`.
+pub fn second(unix_ms: impl Borrow<i64>) -> String {
+    timestamp(*unix_ms.borrow()).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// `2026-11-23T06:45:12.345Z`.
+pub fn rfc3339(unix_ms: impl Borrow<i64>) -> String {
+    timestamp(*unix_ms.borrow()).to_string()
+}
+
+fn timestamp(unix_ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// `4.1 ms`, `412 ms`.
+pub fn milliseconds(ms: impl Borrow<f64>) -> String {
+    let ms = *ms.borrow();
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+}
+
 /// `1 picture`, `2 pictures`.
 pub fn count(n: impl Borrow<u64>, one: &str, many: &str) -> String {
     let n = *n.borrow();
@@ -71,6 +93,33 @@ pub fn state_class(state: impl Borrow<RunState>) -> &'static str {
         RunState::Succeeded => "state good",
         RunState::Failed => "state bad",
         RunState::Cancelled => "state",
+    }
+}
+
+/// How far a revision has come, in a word.
+pub fn phase(phase: impl Borrow<Phase>) -> &'static str {
+    match phase.borrow() {
+        Phase::Preparing => "preparing",
+        Phase::Ready => "ready",
+        Phase::Failed => "failed",
+    }
+}
+
+/// How far a revision has come, as the name of a CSS class.
+pub fn phase_class(phase: impl Borrow<Phase>) -> &'static str {
+    match phase.borrow() {
+        Phase::Preparing => "state busy",
+        Phase::Ready => "state good",
+        Phase::Failed => "state bad",
+    }
+}
+
+/// Whether a revision is there for requests, in a word.
+pub fn activity(activity: impl Borrow<Activity>) -> &'static str {
+    match activity.borrow() {
+        Activity::Activating => "activating",
+        Activity::Active => "active",
+        Activity::Inactive => "inactive",
     }
 }
 
@@ -137,6 +186,13 @@ mod tests {
     fn times_are_told_to_the_minute_and_foreign_texts_stay() {
         assert_eq!(minute("2026-11-23T06:45:12Z"), "2026-11-23 06:45 UTC");
         assert_eq!(minute("später"), "später");
+    }
+
+    #[test]
+    fn moments_are_told_to_people_and_to_programs() {
+        assert_eq!(second(1_795_416_312_345), "2026-11-23 06:45:12 UTC");
+        assert_eq!(rfc3339(1_795_416_312_345), "2026-11-23T06:45:12.345Z");
+        assert_eq!([milliseconds(4.06), milliseconds(411.6)], ["4.1 ms", "412 ms"]);
     }
 
     #[test]

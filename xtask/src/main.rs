@@ -32,6 +32,12 @@ enum Command {
     },
     /// Set up, build once and run every test, end to end included
     Test,
+    /// Set up, build, and measure the runtime: needs a trained model
+    Bench {
+        /// Passed on: cold, sandbox, load, burst, idle, soak; --model DIR, --wasmtime PROGRAM, …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Check formatting, and let clippy's warnings be errors
     Lint,
     /// Write docs/openapi.json from the web service's routes
@@ -63,6 +69,12 @@ fn run(command: Command) -> Result<ExitCode> {
             workspace.build_everything_native()?;
             workspace.build_components()?;
             return Err(workspace.become_fovea_up(&setup, &args));
+        }
+        Command::Bench { args } => {
+            Setup::run(&tools, &cache::folder()?)?;
+            workspace.build_everything_native()?;
+            workspace.build_components()?;
+            return Err(workspace.become_fovea_bench(&args));
         }
         Command::Test => {
             let good = suite::run(&workspace, &tools, cache::folder, &mut stdout().lock())?;

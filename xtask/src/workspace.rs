@@ -110,6 +110,14 @@ impl Workspace {
         anyhow!(command.exec()).context(format!("cannot start {}", program.display()))
     }
 
+    /// Becomes `fovea-bench`; returns only if that fails.
+    pub fn become_fovea_bench(&self, arguments: &[OsString]) -> anyhow::Error {
+        let program = self.release().join("fovea-bench");
+        let mut command = Command::new(&program);
+        command.args(arguments).env("FOVEA_COMPONENTS", self.components());
+        anyhow!(command.exec()).context(format!("cannot start {}", program.display()))
+    }
+
     /// Whether rustfmt would change nothing; says so where rustfmt is not there to ask.
     pub fn is_formatted(&self, tools: &Tools) -> Result<bool> {
         if tools.find("cargo-fmt").is_none() {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Everything the runtime serves, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Status {
     /// When, in milliseconds since the Unix epoch.
     pub at_unix_ms: i64,
@@ -19,6 +20,7 @@ pub struct Status {
 
 /// A Knative Service: one function and all its revisions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServiceStatus {
     /// Its namespace.
     pub namespace: String,
@@ -45,6 +47,7 @@ pub struct ServiceStatus {
 
 /// A revision's part of a Service's requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TrafficShare {
     /// The revision.
     pub revision: String,
@@ -62,6 +65,7 @@ pub struct TrafficShare {
 
 /// A wish for a Service's traffic, as Knative's manifests spell it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficTarget {
     /// The revision; none stands for the latest ready one.
@@ -80,6 +84,7 @@ pub struct TrafficTarget {
 
 /// How far a revision has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Its artefact is being looked for, or baked.
@@ -93,6 +98,7 @@ pub enum Phase {
 
 /// Whether a revision is there for requests, in Knative's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Activity {
     /// Instances are coming.
@@ -106,6 +112,7 @@ pub enum Activity {
 
 /// One revision and its autoscaling.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RevisionStatus {
     /// Its name.
     pub name: String,
@@ -157,6 +164,7 @@ pub struct RevisionStatus {
 
 /// A change of mind of the autoscaler.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Decision {
     /// When, in milliseconds since the Unix epoch.
     pub at_unix_ms: i64,

@@ -1,6 +1,8 @@
 //! All routes of the service, and the description of the REST part.
 
 mod datasets;
+mod functions;
+mod functions_page;
 mod health;
 mod models;
 mod original;
@@ -38,6 +40,7 @@ use crate::{
         (name = "datasets", description = "Uploads and the datasets that come of them"),
         (name = "runs", description = "Training"),
         (name = "models", description = "The registry"),
+        (name = "functions", description = "What the functions' runtime does"),
         (name = "predict", description = "Classification"),
         (name = "health", description = "Probes"),
         (name = "original", description = "Routes of the system that this one succeeds"),
@@ -71,6 +74,9 @@ pub fn app(state: AppState) -> Router {
         .route("/inference_page_2", get(pages::classify).post(pages::classify_form).layer(body_limit))
         .route("/models", get(pages::models))
         .route("/models/{name}/current", post(pages::set_current))
+        .route("/functions", get(functions_page::functions))
+        .route("/functions/live", get(functions_page::live))
+        .route("/functions/{namespace}/{name}/traffic", post(functions_page::set_traffic))
         .route("/assets/{name}", get(assets::serve))
         .fallback(nothing_here)
         .layer(middleware::from_fn(guard::check_site))
@@ -116,6 +122,9 @@ fn described_routes(uploads: DefaultBodyLimit, pictures: DefaultBodyLimit) -> Op
         .routes(routes!(models::set_current))
         .routes(routes!(models::version))
         .routes(routes!(models::download))
+        .routes(routes!(functions::list))
+        .routes(routes!(functions::events))
+        .routes(routes!(functions::set_traffic))
         .routes(routes!(original::process_model))
         .routes(routes!(original::training_finished))
         .routes(routes!(health::live))

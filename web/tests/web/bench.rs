@@ -219,6 +219,7 @@ pub fn config(dir: &Path) -> Config {
         volumes: Volumes::under(dir),
         preprocess_url: "http://127.0.0.1:1/".parse().unwrap(),
         inference_url: "http://127.0.0.1:1/".parse().unwrap(),
+        admin_url: None,
         trainer: trainer("waits"),
         trainers: 2,
         model: "classifier".into(),
@@ -345,7 +346,7 @@ pub async fn stubborn_function(status: StatusCode, body: &'static str) -> reqwes
     serve(Router::new().fallback(any(move || async move { (status, body) }))).await
 }
 
-async fn serve(app: Router) -> reqwest::Url {
+pub async fn serve(app: Router) -> reqwest::Url {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     tokio::spawn(async { axum::serve(listener, app.layer(DefaultBodyLimit::disable())).await });

@@ -5,6 +5,7 @@
 
 mod bench;
 mod datasets;
+mod functions;
 mod guard;
 mod models;
 mod openapi;

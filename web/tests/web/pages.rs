@@ -27,6 +27,7 @@ async fn empty_pages_tell_the_next_step() {
         ("/train", &["Train a classifier"]),
         ("/runs", &["No run yet"]),
         ("/models", &["No model yet"]),
+        ("/functions", &["This service was not told where the functions&#39; runtime is", "FOVEA_ADMIN"]),
         ("/inference_page", &["There is no classifier yet", "multiple"]),
         ("/classify", &["Classify pictures"]),
         ("/inference_page_2", &["Classify pictures"]),

@@ -219,7 +219,7 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         max_response_bytes: bytes(arguments.max_response),
         max_log_bytes: bytes(arguments.max_log),
     };
-    let confines = Confines { name: revision.as_str().into(), env, mounted: mount, limits };
+    let confines = Confines { name: revision.as_str().into(), env, identity: Vec::new(), mounted: mount, limits };
     let settings = ContainerSettings {
         recipe: Recipe { component, confines },
         isolation: Isolation::of(arguments.max_requests),

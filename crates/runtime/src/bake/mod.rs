@@ -91,7 +91,8 @@ impl Ingredients {
     ///
     /// # Errors
     /// `ReadComponent`, `Mount`
-    pub fn read(recipe: Recipe) -> Result<Self, RuntimeError> {
+    pub fn read(mut recipe: Recipe) -> Result<Self, RuntimeError> {
+        recipe.confines.identity.clear();
         let path = &recipe.component;
         let component = Digest::of_file(path).map_err(|source| unreadable(path, source))?;
         let mounted = recipe.confines.mounted.iter().map(|mounted| {

@@ -102,7 +102,8 @@ impl Plan {
         };
         let confines = Confines {
             name: revision.name.as_str().into(),
-            env: environment(service, revision, container)?,
+            env: environment(container)?,
+            identity: identity(service, revision),
             mounted: mounted(&revision.spec, container, places)?,
             limits,
         };
@@ -135,23 +136,24 @@ fn size(text: Option<&str>, key: &str) -> Result<Option<usize>, PlanError> {
     }
 }
 
-/// The function's whole environment: what the manifest says, and what Knative says of the revision.
-fn environment(service: &str, revision: &Revision, container: &Container) -> Result<Vec<(String, String)>, PlanError> {
+/// The environment that the manifest gives the function.
+fn environment(container: &Container) -> Result<Vec<(String, String)>, PlanError> {
     if !container.env_from.is_empty() {
         return Err(PlanError("envFrom cannot be had here; write the variables out".to_owned()));
     }
-    let mut environment = Vec::new();
-    for variable in container.env.iter().filter(|variable| !variable.name.starts_with(RUNTIME_PREFIX)) {
-        if variable.value_from.is_some() {
-            let name = &variable.name;
-            return Err(PlanError(format!("valueFrom of {name} cannot be had here; write its value out")));
-        }
-        environment.push((variable.name.clone(), variable.value.clone()));
-    }
-    let own = [("K_SERVICE", service), ("K_CONFIGURATION", service), ("K_REVISION", &revision.name)];
-    environment.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    environment.push(("PORT".to_owned(), revision.spec.port().to_string()));
-    Ok(environment)
+    let variables = container.env.iter().filter(|variable| !variable.name.starts_with(RUNTIME_PREFIX));
+    let variables = variables.map(|variable| match variable.value_from {
+        None => Ok((variable.name.clone(), variable.value.clone())),
+        Some(_) => Err(PlanError(format!("valueFrom of {} cannot be had here; write its value out", variable.name))),
+    });
+    variables.collect()
+}
+
+/// What Knative tells a container of its revision.
+fn identity(service: &str, revision: &Revision) -> Vec<(String, String)> {
+    let port = revision.spec.port().to_string();
+    let own = [("K_SERVICE", service), ("K_CONFIGURATION", service), ("K_REVISION", &revision.name), ("PORT", &port)];
+    own.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec()
 }
 
 /// The claims' folders that exist now; a function comes up without the others.

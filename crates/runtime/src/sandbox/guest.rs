@@ -36,6 +36,7 @@ impl Guest {
         wasi.stdout(log.clone())
             .stderr(log.clone())
             .envs(&confines.env)
+            .envs(&confines.identity)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)

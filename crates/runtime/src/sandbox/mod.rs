@@ -31,8 +31,11 @@ use crate::{engine, failure::Failure};
 pub struct Confines {
     /// Whose guest it is, in logs.
     pub name: Arc<str>,
-    /// Its whole environment.
+    /// Its environment.
     pub env: Vec<(String, String)>,
+    /// What its environment says of the revision besides; an initialisation does not see it, for what it leaves behind
+    /// serves all revisions that are alike but for this.
+    pub identity: Vec<(String, String)>,
     /// Directories it may read.
     pub mounted: Vec<Mounted>,
     /// What a request may use.

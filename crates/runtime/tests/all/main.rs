@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-//bake
+mod bake;
 mod bench;
 mod function;
 mod hostile;
-//program
 mod registry;
-//revisions
-//scaling
-//serving
+mod revisions;
+mod scaling;
+mod serving;
 mod spin_manifest;

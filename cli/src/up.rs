@@ -58,6 +58,18 @@ pub struct Options {
     #[arg(long, env = "FOVEA_INFERENCE_PORT", default_value_t = 8082, value_parser = value_parser!(u16).range(1..))]
     inference_port: u16,
 
+    /// Port that serves every function by its host
+    #[arg(long, env = "FOVEA_INGRESS_PORT", default_value_t = 8083, value_parser = value_parser!(u16).range(1..))]
+    ingress_port: u16,
+
+    /// Port of the runtime's own interface; always on loopback
+    #[arg(long, env = "FOVEA_ADMIN_PORT", default_value_t = 8084, value_parser = value_parser!(u16).range(1..))]
+    admin_port: u16,
+
+    /// Knative manifests of the functions, a file or a folder [default: the house's own]
+    #[arg(long, env = "FOVEA_MANIFESTS", value_name = "PATH")]
+    manifests: Option<PathBuf>,
+
     /// Folder of the functions' components [default: where cargo builds them]
     #[arg(long, env = "FOVEA_COMPONENTS", value_name = "DIR")]
     components: Option<PathBuf>,
@@ -79,6 +91,15 @@ impl Options {
     fn inference(&self) -> SocketAddr {
         (self.host, self.inference_port).into()
     }
+
+    fn ingress(&self) -> SocketAddr {
+        (self.host, self.ingress_port).into()
+    }
+
+    /// Whoever reaches it may do everything.
+    fn admin(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.admin_port).into()
+    }
 }
 
 /// Runs everything until a signal asks it to stop.
@@ -89,8 +110,14 @@ pub fn run(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result
         Port { address: options.page(), flag: "--port" },
         Port { address: options.preprocess(), flag: "--preprocess-port" },
         Port { address: options.inference(), flag: "--inference-port" },
+        Port { address: options.ingress(), flag: "--ingress-port" },
+        Port { address: options.admin(), flag: "--admin-port" },
     ])?;
-    let services = services(options, volumes, &Programs::beside_this_one()?)?;
+    let manifests = match &options.manifests {
+        Some(manifests) => manifests.clone(),
+        None => write_manifests(volumes, &options.model)?,
+    };
+    let services = services(options, volumes, &Programs::beside_this_one()?, &manifests)?;
     // Trainers whose parent died come to us instead of to init, so that none is left behind.
     set_child_subreaper(Some(getpid())).context("cannot become the parent of orphaned processes")?;
     // One thread: children end when the thread that started them does.
@@ -244,10 +271,38 @@ impl Programs {
     }
 }
 
+/// The house's manifests, as a cluster gets them.
+const MANIFESTS: [(&str, &str); 2] = [
+    ("preprocess.yaml", include_str!("../../knative/base/preprocess.yaml")),
+    ("inference.yaml", include_str!("../../knative/base/inference.yaml")),
+];
+
+/// Where the manifests say which model is served.
+const MODEL_PATH: &str = "models/classifier/current";
+
+/// Writes the house's manifests, with this model in them, to where the runtime keeps what is its own.
+fn write_manifests(volumes: &Volumes, model: &str) -> Result<PathBuf> {
+    let folder = runtime_folder(volumes).join("manifests");
+    let write = || {
+        std::fs::create_dir_all(&folder)?;
+        for (name, text) in MANIFESTS {
+            std::fs::write(folder.join(name), text.replace(MODEL_PATH, &format!("models/{model}/current")))?;
+        }
+        io::Result::Ok(())
+    };
+    write().with_context(|| format!("cannot write the functions' manifests to {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// What the runtime keeps beside the data.
+fn runtime_folder(volumes: &Volumes) -> PathBuf {
+    volumes.volume1().join("runtime")
+}
+
 /// The two servers, told of each other.
-fn services(options: &Options, volumes: &Volumes, programs: &Programs) -> Result<Vec<Service>> {
+fn services(options: &Options, volumes: &Volumes, programs: &Programs, manifests: &Path) -> Result<Vec<Service>> {
     let components = options.components.as_deref().unwrap_or(&programs.components);
-    let component = |name: &str| {
+    for name in ["preprocess", "inference"] {
         let path = components.join(name).with_extension("wasm");
         ensure!(
             path.is_file(),
@@ -255,20 +310,27 @@ fn services(options: &Options, volumes: &Volumes, programs: &Programs) -> Result
              its folder with --components",
             path.display()
         );
-        Ok(path)
+    }
+    let joined = |key: &str, path: &Path| {
+        let mut text = OsString::from(key);
+        text.push(path);
+        text
     };
-
-    let preprocess = function("preprocess", &component("preprocess")?, options.preprocess());
-    let mut inference = function("inference", &component("inference")?, options.inference());
-    inference.push(",mount=");
-    inference.push(volumes.current_link(&options.model));
-    inference.push(":/model,ready=/health/ready");
-    let runtime = Service {
-        name: "fovea-runtime",
-        program: programs.runtime.clone(),
-        arguments: vec!["--function".into(), preprocess, "--function".into(), inference],
-        environment: Vec::new(),
-    };
+    let mut arguments: Vec<OsString> = vec!["up".into()];
+    for (flag, value) in [
+        ("--manifests", manifests.into()),
+        ("--components", components.into()),
+        ("--claim", joined("models=", volumes.volume2())),
+        ("--state", runtime_folder(volumes).join("state").into()),
+        ("--ingress", options.ingress().to_string().into()),
+        ("--admin", options.admin().to_string().into()),
+        ("--expose", format!("preprocess={}", options.preprocess()).into()),
+        ("--expose", format!("inference={}", options.inference()).into()),
+    ] {
+        arguments.extend([flag.into(), value]);
+    }
+    let runtime =
+        Service { name: "fovea-runtime", program: programs.runtime.clone(), arguments, environment: Vec::new() };
 
     let web = Service {
         name: "fovea-web",
@@ -282,16 +344,10 @@ fn services(options: &Options, volumes: &Volumes, programs: &Programs) -> Result
             ("FOVEA_TRAINER", programs.trainer.clone().into()),
             ("PREPROCESS_URL", url(options.preprocess()).into()),
             ("INFERENCE_URL", url(options.inference()).into()),
+            ("FOVEA_ADMIN", url(options.admin()).into()),
         ],
     };
     Ok(vec![runtime, web])
-}
-
-/// `name=…,component=…,listen=…` as the runtime's `--function` takes it.
-fn function(name: &str, component: &Path, listen: SocketAddr) -> OsString {
-    let mut text = OsString::from(format!("name={name},listen={listen},component="));
-    text.push(component);
-    text
 }
 
 /// Ctrl-C, a polite kill, and the terminal's end.
@@ -392,18 +448,29 @@ mod tests {
         empty_files(target.path(), &COMPONENTS);
         let programs = Programs::in_folder(&target.path().join("release")).expect("all are there");
         let options = options(&["--host", "0.0.0.0", "--port", "1", "--preprocess-port", "2", "--inference-port", "3"]);
-        let services = services(&options, &Volumes::new("/one", "/two"), &programs).expect("all is there");
+        let options = Options { ingress_port: 4, admin_port: 5, ..options };
+        let services = services(&options, &Volumes::new("/one", "/two"), &programs, Path::new("/manifests"));
+        let services = services.expect("all is there");
 
         let components = target.path().join("wasm32-wasip2/release");
-        let components = components.display();
         let expected = [
-            "--function".to_owned(),
-            format!("name=preprocess,listen=0.0.0.0:2,component={components}/preprocess.wasm"),
-            "--function".to_owned(),
-            format!(
-                "name=inference,listen=0.0.0.0:3,component={components}/inference.wasm,\
-                 mount=/two/models/classifier/current:/model,ready=/health/ready"
-            ),
+            "up",
+            "--manifests",
+            "/manifests",
+            "--components",
+            components.to_str().expect("text"),
+            "--claim",
+            "models=/two",
+            "--state",
+            "/one/runtime/state",
+            "--ingress",
+            "0.0.0.0:4",
+            "--admin",
+            "127.0.0.1:5",
+            "--expose",
+            "preprocess=0.0.0.0:2",
+            "--expose",
+            "inference=0.0.0.0:3",
         ];
         assert_eq!(services[0].arguments, expected.map(OsString::from));
         let web = &services[1].environment;
@@ -412,6 +479,7 @@ mod tests {
         assert_eq!((value("FOVEA_VOLUME1"), value("FOVEA_VOLUME2")), (Some("/one"), Some("/two")));
         assert_eq!(value("PREPROCESS_URL"), Some("http://127.0.0.1:2/"));
         assert_eq!(value("INFERENCE_URL"), Some("http://127.0.0.1:3/"));
+        assert_eq!(value("FOVEA_ADMIN"), Some("http://127.0.0.1:5/"));
     }
 
     #[test]
@@ -425,14 +493,30 @@ mod tests {
         empty_files(target.path(), &PROGRAMS);
         empty_files(target.path(), &COMPONENTS[..1]);
         let programs = Programs::in_folder(&release).expect("all are there");
-        let error = services(&options(&[]), &Volumes::under("/data"), &programs).expect_err("one is missing");
+        let error =
+            services(&options(&[]), &Volumes::under("/data"), &programs, Path::new("/m")).expect_err("one is missing");
         assert!(error.to_string().contains("--target wasm32-wasip2 -p inference"), "{error}");
+    }
+
+    #[test]
+    fn the_manifests_name_the_model_that_is_served() {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let folder = write_manifests(&Volumes::under(data.path()), "flowers").expect("it can be written");
+        let inference = fs::read_to_string(folder.join("inference.yaml")).expect("it is there");
+        assert!(inference.contains("subPath: models/flowers/current"), "{inference}");
+        assert!(!inference.contains(MODEL_PATH), "{inference}");
+        let preprocess = fs::read_to_string(folder.join("preprocess.yaml")).expect("it is there");
+        assert_eq!(preprocess, MANIFESTS[0].1);
     }
 
     #[test]
     fn everything_is_on_loopback_unless_told_otherwise() {
         let options = options(&[]);
-        assert!([options.page(), options.preprocess(), options.inference()].iter().all(|a| a.ip().is_loopback()));
+        assert!(
+            [options.page(), options.preprocess(), options.inference(), options.ingress(), options.admin()]
+                .iter()
+                .all(|address| address.ip().is_loopback())
+        );
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn free_port() -> Result<u16> {
 impl House {
     /// Starts everything over this data folder and waits until it answers.
     pub async fn start(data: &Path) -> Result<Self> {
-        let ports = [free_port()?, free_port()?, free_port()?];
+        let ports = [free_port()?, free_port()?, free_port()?, free_port()?, free_port()?];
         let log = std::fs::File::options().create(true).append(true).open(data.join("house.log"))?;
         let supervisor = Command::new(program("fovea")?)
             .arg("up")
@@ -52,6 +52,8 @@ impl House {
             .args(["--port", &ports[0].to_string()])
             .args(["--preprocess-port", &ports[1].to_string()])
             .args(["--inference-port", &ports[2].to_string()])
+            .args(["--ingress-port", &ports[3].to_string()])
+            .args(["--admin-port", &ports[4].to_string()])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

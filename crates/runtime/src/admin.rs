@@ -62,8 +62,7 @@ async fn set_traffic(
     Path((namespace, name)): Path<(String, String)>,
     targets: Result<Json<Vec<TrafficTarget>>, JsonRejection>,
 ) -> Result<Json<ServiceStatus>, Refusal> {
-    let Json(targets) =
-        targets.map_err(|error| Refusal(ErrorDetail::new(ErrorCode::BadRequest, error.body_text())))?;
+    let Json(targets) = targets.map_err(|error| Refusal(ErrorDetail::new(ErrorCode::BadRequest, error.body_text())))?;
     Ok(Json(control.set_traffic(&namespace, &name, targets).await?))
 }
 

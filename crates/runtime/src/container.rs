@@ -52,10 +52,10 @@ impl Container {
         let revision = Arc::clone(&recipe.confines.name);
         let (blueprint, _) = runtime.prepare(recipe).await?;
         let instance = Arc::new(Instance::new(blueprint, Arc::clone(&runtime.compute), isolation, timeout));
-        instance.start_one().await.map_err(|failure| RuntimeError::Instantiate {
-            function: revision.to_string(),
-            source: failure.into(),
-        })?;
+        instance
+            .start_one()
+            .await
+            .map_err(|failure| RuntimeError::Instantiate { function: revision.to_string(), source: failure.into() })?;
         Ok(Self { revision, instance, intake: Intake::new(max_body_bytes, timeout), timeout })
     }
 

@@ -31,8 +31,6 @@ pub(crate) enum Failure {
     NoAnswer { source: Source },
     #[error("no sandbox for the function could be started")]
     NoSandbox { source: Source },
-    #[error("the function's readiness check answered {status}: {body}")]
-    NotReady { status: StatusCode, body: String },
     #[error("the function's instance was lost while it worked on this request")]
     Lost,
 }
@@ -56,7 +54,7 @@ impl Failure {
             | Self::NoAnswer { .. }
             | Self::NoSandbox { .. }
             | Self::Lost => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Self::NoPlace { .. } | Self::NotReady { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::NoPlace { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
         }
     }

@@ -66,12 +66,7 @@ impl Handle for Ingress {
     }
 }
 
-async fn answer(
-    revision: &Revision,
-    request: Request<Incoming>,
-    added: HeaderMap,
-    peer: SocketAddr,
-) -> Response<Body> {
+async fn answer(revision: &Revision, request: Request<Incoming>, added: HeaderMap, peer: SocketAddr) -> Response<Body> {
     let arrived = Instant::now();
     let mut times = Times::default();
     let (mut head, body) = request.into_parts();

@@ -15,8 +15,8 @@ use anyhow::{Context as _, ensure};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use runtime::{
-    Confines, Container, ContainerSettings, Control, ControlSettings, Ingress, Isolation, Limits, Mounted, Places, Runtime,
-    Settings, artefacts_in,
+    Confines, Container, ContainerSettings, Control, ControlSettings, Ingress, Isolation, Limits, Mounted, Places,
+    Runtime, Settings, artefacts_in,
     bake::{self, Artefacts, Ingredients, Order, Recipe},
 };
 use serving::Manifests;

@@ -22,9 +22,8 @@ use prometheus_client::{
 };
 
 /// Upper bounds in seconds: OpenTelemetry's for HTTP requests, and some below, where a function wakes.
-const BUCKETS: [f64; 18] = [
-    0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
+const BUCKETS: [f64; 18] =
+    [0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// What one revision has answered.
 #[derive(Debug, Default)]
@@ -138,8 +137,12 @@ impl Collector for Scrape {
                 ConstGauge::new(value(revision)).encode(family.encode_family(&labels)?)?;
             }
         }
-        let mut family =
-            encoder.encode_descriptor("fovea_cold_starts", "Requests that met no instance", None, MetricType::Counter)?;
+        let mut family = encoder.encode_descriptor(
+            "fovea_cold_starts",
+            "Requests that met no instance",
+            None,
+            MetricType::Counter,
+        )?;
         for (labels, revision) in self.revisions() {
             ConstCounter::new(revision.cold_starts).encode(family.encode_family(&labels)?)?;
         }
@@ -169,8 +172,8 @@ impl Collector for Scrape {
 
 /// Resident memory of this process.
 pub(crate) fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
-        text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok())
-    });
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()));
     pages.unwrap_or_default() * rustix::param::page_size() as u64
 }

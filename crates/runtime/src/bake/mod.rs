@@ -130,10 +130,7 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
     let recipe = &ingredients.recipe;
     let start = Instant::now();
     let engine = engine::serving()?;
-    let functions = Arc::new(code::Functions::open(
-        artefacts,
-        ingredients.of_component(&engine, "functions"),
-    ));
+    let functions = Arc::new(code::Functions::open(artefacts, ingredients.of_component(&engine, "functions")));
     let compiler = engine::compiling(Some(functions.clone()))?;
     let mut took = Took::default();
     let wasm = fs::read(&recipe.component).map_err(|source| unreadable(&recipe.component, source))?;

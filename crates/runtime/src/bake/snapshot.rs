@@ -8,10 +8,7 @@ use wasmtime::{
 use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use super::{INIT, INIT_TIMEOUT, Recipe};
-use crate::{
-    RuntimeError, engine,
-    sandbox::Guest,
-};
+use crate::{RuntimeError, engine, sandbox::Guest};
 
 /// A component that has been made ready for its snapshot.
 pub(super) struct Plan<'a> {
@@ -52,11 +49,7 @@ pub(super) fn instrument<'a>(
 }
 
 /// Runs the initialisation; returns the component with its memory as it was then.
-pub(super) async fn run(
-    plan: Plan<'_>,
-    component: &Component,
-    recipe: &Recipe,
-) -> Result<Vec<u8>, RuntimeError> {
+pub(super) async fn run(plan: Plan<'_>, component: &Component, recipe: &Recipe) -> Result<Vec<u8>, RuntimeError> {
     let engine = component.engine();
     let guest = Guest::new(&recipe.confines).map_err(RuntimeError::bake)?;
     let mut store = Store::new(engine, guest);
@@ -106,20 +99,14 @@ impl State<'_> {
     ) -> wasmtime::Result<(R,)> {
         let missing = || wasmtime::format_err!("the instrumented component lacks {interface}#{function}");
         let (_, interface) = self.instance.get_export(&mut *self.store, None, interface).ok_or_else(missing)?;
-        let (_, index) =
-            self.instance.get_export(&mut *self.store, Some(&interface), function).ok_or_else(missing)?;
+        let (_, index) = self.instance.get_export(&mut *self.store, Some(&interface), function).ok_or_else(missing)?;
         let function = self.instance.get_typed_func::<(), (R,)>(&mut *self.store, index)?;
         function.call_async(&mut *self.store, ()).await
     }
 }
 
 impl ComponentInstanceState for State<'_> {
-    async fn call_func_ret_list_u8(
-        &mut self,
-        interface: &str,
-        function: &str,
-        contents: impl FnOnce(&[u8]) + Send,
-    ) {
+    async fn call_func_ret_list_u8(&mut self, interface: &str, function: &str, contents: impl FnOnce(&[u8]) + Send) {
         if let Some(list) = self.call::<WasmList<u8>>(interface, function).await {
             contents(list.as_le_slice(&*self.store));
         }

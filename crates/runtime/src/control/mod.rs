@@ -99,8 +99,7 @@ impl Control {
     pub async fn start(runtime: Runtime, settings: ControlSettings) -> Result<Self, RuntimeError> {
         let routes = Arc::new(Routes::default());
         let (commands, received) = mpsc::unbounded_channel();
-        let plane =
-            plane::Plane::open(runtime, settings, Clock::new(), Arc::clone(&routes), commands.downgrade())?;
+        let plane = plane::Plane::open(runtime, settings, Clock::new(), Arc::clone(&routes), commands.downgrade())?;
         let task = Arc::new(AbortOnDropHandle::new(tokio::spawn(plane.run(received))));
         Ok(Self { commands, routes, _task: task })
     }
@@ -199,12 +198,13 @@ impl Routes {
 impl Table {
     /// The route of a host as a request names it, or of the Service whose own port was called.
     pub(crate) fn route(&self, host: &str, service: Option<&Key>) -> Option<&Arc<Route>> {
-        let without_port = host.rsplit_once(':').map_or(host, |(name, port)| {
-            if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
-        });
-        self.hosts.get(without_port).or_else(|| self.hosts.get(&without_port.to_ascii_lowercase())).or_else(|| {
-            self.services.get(service?)
-        })
+        let without_port = host
+            .rsplit_once(':')
+            .map_or(host, |(name, port)| if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host });
+        self.hosts
+            .get(without_port)
+            .or_else(|| self.hosts.get(&without_port.to_ascii_lowercase()))
+            .or_else(|| self.services.get(service?))
     }
 }
 

@@ -136,11 +136,7 @@ fn size(text: Option<&str>, key: &str) -> Result<Option<usize>, PlanError> {
 }
 
 /// The function's whole environment: what the manifest says, and what Knative says of the revision.
-fn environment(
-    service: &str,
-    revision: &Revision,
-    container: &Container,
-) -> Result<Vec<(String, String)>, PlanError> {
+fn environment(service: &str, revision: &Revision, container: &Container) -> Result<Vec<(String, String)>, PlanError> {
     if !container.env_from.is_empty() {
         return Err(PlanError("envFrom cannot be had here; write the variables out".to_owned()));
     }
@@ -166,7 +162,9 @@ fn mounted(spec: &RevisionSpec, container: &Container, places: &Places) -> Resul
             continue;
         };
         let folder = places.claims.get(claim).ok_or_else(|| {
-            PlanError(format!("the volume claim {claim} stands for no folder here; name one with --claim {claim}=FOLDER"))
+            PlanError(format!(
+                "the volume claim {claim} stands for no folder here; name one with --claim {claim}=FOLDER"
+            ))
         })?;
         if let Some(path) = inside(folder, &mount.sub_path)? {
             mounted.push(Mounted { path, guest: mount.mount_path.clone() });

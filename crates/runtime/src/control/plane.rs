@@ -15,7 +15,7 @@ use serde_json::Value;
 use serving::{Changes, Config, Context, Manifests, Readiness, RoutingState, ServiceManifest, ServiceState};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -125,8 +125,7 @@ impl Plane {
         let metadata = &state.service().metadata;
         let key = (metadata.namespace().to_owned(), metadata.name.clone());
         let revisions: Vec<_> = state.revisions().map(|revision| revision.name.clone()).collect();
-        let service =
-            Service { state, followed: written.clone(), written, live: BTreeMap::new(), is_dirty: false };
+        let service = Service { state, followed: written.clone(), written, live: BTreeMap::new(), is_dirty: false };
         self.services.insert(key.clone(), service);
         for name in revisions {
             self.start(&key, &name, scaling.get(&name).cloned());
@@ -400,7 +399,8 @@ impl Plane {
             sleep(pause).await;
             let outcome = prepare(&runtime, &revision, artefact).await;
             if let Some(commands) = commands.upgrade() {
-                let _ = commands.send(Command::Prepared { key, revision: revision.id.revision.as_str().into(), outcome });
+                let _ =
+                    commands.send(Command::Prepared { key, revision: revision.id.revision.as_str().into(), outcome });
             }
         })));
     }
@@ -544,11 +544,8 @@ impl Plane {
                 continue;
             }
             let scaling = service.live.iter().map(|(name, live)| (name.clone(), live.revision.snapshot()));
-            let saved = Saved {
-                state: service.state.clone(),
-                written: service.written.clone(),
-                scaling: scaling.collect(),
-            };
+            let saved =
+                Saved { state: service.state.clone(), written: service.written.clone(), scaling: scaling.collect() };
             if let Err(error) = self.folder.write(&key.0, &key.1, &saved) {
                 tracing::warn!(service = key.1, %error, "what must survive a restart cannot be saved; trying again");
                 service.is_dirty = true;
@@ -558,8 +555,7 @@ impl Plane {
 
     fn scrape(&self) -> Scrape {
         let services = self.services.keys().filter_map(|key| self.status(key)).collect();
-        let status =
-            Status { at_unix_ms: self.clock.now().unix_millis(), resident_bytes: resident_bytes(), services };
+        let status = Status { at_unix_ms: self.clock.now().unix_millis(), resident_bytes: resident_bytes(), services };
         let mut scrape = Scrape { status, durations: BTreeMap::new() };
         for ((namespace, _), service) in &self.services {
             for (name, live) in &service.live {
@@ -591,17 +587,19 @@ impl Plane {
     }
 }
 
-/// Maps a revision's artefact, baked before that if need be, and sees that an instance comes to life.
+/// Maps a revision's artefact, baked before that if need be, and sees that an instance comes to life. What that
+/// touches is there when the first request comes.
 async fn prepare(runtime: &Runtime, revision: &Revision, artefact: Option<Digest>) -> Prepared {
     let recipe = revision.plan.recipe.clone();
-    if let Some(artefact) = artefact
-        && let Some(blueprint) = runtime.map(&artefact, recipe.confines.clone()).await
-    {
-        return Ok((blueprint, artefact));
-    }
-    let (blueprint, artefact) = runtime.prepare(recipe).await.map_err(|error| chain(&error))?;
+    let mapped = match artefact {
+        Some(artefact) => runtime.map(&artefact, recipe.confines.clone()).await.map(|mapped| (mapped, artefact)),
+        None => None,
+    };
+    let (blueprint, artefact) = match mapped {
+        Some(mapped) => mapped,
+        None => runtime.prepare(recipe).await.map_err(|error| chain(&error))?,
+    };
     let instance = Arc::new(revision.instance(&blueprint));
-    let started = Instant::now();
     match &revision.plan.ready {
         None => instance.start_one().await.map_err(|failure| failure.chain())?,
         Some(path) => {
@@ -614,7 +612,6 @@ async fn prepare(runtime: &Runtime, revision: &Revision, artefact: Option<Digest
             }
         }
     }
-    tracing::debug!(revision = &*revision.id.revision, ms = started.elapsed().as_secs_f64() * 1e3, "came to life");
     Ok((blueprint, artefact))
 }
 

@@ -31,7 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Plan;
 use crate::{
-    clock::Clock, compute::Compute, failure::Failure, instance::Instance, intake::Intake, metrics::Counters, sandbox::Blueprint,
+    clock::Clock, compute::Compute, instance::Instance, intake::Intake, metrics::Counters, sandbox::Blueprint,
 };
 
 /// Decisions that are remembered, to be told.
@@ -93,11 +93,6 @@ impl Slot {
     pub(crate) fn of(instance: Instance) -> Self {
         Self(Arc::new(instance))
     }
-
-    /// Starts a sandbox, to see that it comes to life.
-    pub(crate) async fn start(&self) -> Result<(), Failure> {
-        self.0.start_one().await
-    }
 }
 
 impl activator::Instance for Slot {
@@ -154,8 +149,7 @@ impl Revision {
             Some(snapshot) => RevisionScaler::restore(settings, snapshot, 0, now),
             None => RevisionScaler::new(settings, 0, now),
         };
-        let limits =
-            activator::Limits { container_concurrency: plan.container_concurrency, timeouts: plan.timeouts };
+        let limits = activator::Limits { container_concurrency: plan.container_concurrency, timeouts: plan.timeouts };
         let revision = Arc::new_cyclic(|weak| Self {
             front: Activator::new(id.revision.as_str(), limits, Arc::new(Counting(Weak::clone(weak)))),
             intake: Intake::new(plan.max_body_bytes, plan.timeouts.total),
@@ -285,8 +279,7 @@ impl Revision {
         loop {
             let now = self.clock.now();
             let before = scaling.instances.len();
-            let instances =
-                Instances { ready: u32::try_from(before).unwrap_or(u32::MAX), replicas: scaling.replicas };
+            let instances = Instances { ready: u32::try_from(before).unwrap_or(u32::MAX), replicas: scaling.replicas };
             let step = scaling.scaler.poll(now, instances);
             if let Some(decision) = step.decision {
                 remember(&mut scaling.decisions, decision);

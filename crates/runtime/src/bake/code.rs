@@ -5,12 +5,19 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use wasmtime::CacheStore;
 
 use super::{Artefacts, Digest};
+
+/// Some functions depend on the data, and differ with every version. New ones are kept if they are more than one in so
+/// many.
+const WORTH_KEEPING: usize = 10;
 
 type Entries = HashMap<Vec<u8>, Vec<u8>>;
 
@@ -21,25 +28,31 @@ pub(crate) struct Functions {
     kept: Entries,
     /// Those of this one.
     added: Mutex<Entries>,
+    reused: AtomicUsize,
 }
 
 impl Functions {
     /// The functions that were kept under this name; none if there are none or they are not to be trusted.
     pub(super) fn open(artefacts: &Artefacts, name: Digest) -> Self {
         let kept = artefacts.read(&name).and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { name, kept, added: Mutex::default() }
+        Self { name, kept, added: Mutex::default(), reused: AtomicUsize::new(0) }
     }
 
-    /// Keeps all functions for the next bake. If that fails, the next bake takes longer.
+    /// Keeps all functions for the next bake, if enough of them are new. If that fails, the next bake takes longer.
     pub(super) fn keep(&self, artefacts: &Artefacts) {
         let added = self.added();
-        if added.is_empty() {
+        if added.len() <= self.kept.len() / WORTH_KEEPING {
             return;
         }
         let bytes = encode(self.kept.iter().chain(added.iter()));
         if let Err(error) = artefacts.publish(&self.name, &bytes, b"{}") {
             tracing::warn!(%error, "cannot keep the compiled functions; the next bake will compile them again");
         }
+    }
+
+    /// How many functions were taken from earlier compilations, and how many were compiled.
+    pub(super) fn reused_and_compiled(&self) -> (usize, usize) {
+        (self.reused.load(Ordering::Relaxed), self.added().len())
     }
 
     fn added(&self) -> MutexGuard<'_, Entries> {
@@ -49,10 +62,12 @@ impl Functions {
 
 impl CacheStore for Functions {
     fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
-        if let Some(value) = self.kept.get(key) {
-            return Some(Cow::Borrowed(value));
-        }
-        self.added().get(key).map(|value| Cow::Owned(value.clone()))
+        let found = match self.kept.get(key) {
+            Some(value) => Some(Cow::Borrowed(value.as_slice())),
+            None => self.added().get(key).map(|value| Cow::Owned(value.clone())),
+        };
+        self.reused.fetch_add(usize::from(found.is_some()), Ordering::Relaxed);
+        found
     }
 
     fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {

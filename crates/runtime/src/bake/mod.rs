@@ -26,7 +26,7 @@ use wasmtime::{Engine, component::Component};
 
 pub use artefacts::Artefacts;
 pub use digest::Digest;
-pub use program::Order;
+pub use program::{Baker, Order};
 pub(crate) use program::bake as bake_apart;
 
 use crate::{RuntimeError, engine, sandbox::Confines};
@@ -64,6 +64,8 @@ struct Manifest<'a> {
     compiled_bytes: usize,
     artefact_bytes: usize,
     initialised: bool,
+    functions_reused: usize,
+    functions_compiled: usize,
     #[serde(flatten)]
     compiler: engine::Compiler,
     /// Milliseconds each step took.
@@ -167,6 +169,7 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
     took.compile = ms(since);
     let contents = recipe.confines.mounted.iter().zip(&ingredients.mounted);
     let contents = contents.map(|(mounted, &sha256)| Contents { path: &mounted.path, at: &mounted.guest, sha256 });
+    let (functions_reused, functions_compiled) = functions.reused_and_compiled();
     let manifest = Manifest {
         component: &recipe.component,
         component_sha256: ingredients.component,
@@ -175,6 +178,8 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
         compiled_bytes: compiled.len(),
         artefact_bytes: artefact.len(),
         initialised: baked.is_some(),
+        functions_reused,
+        functions_compiled,
         compiler: engine::Compiler::of(&engine),
         took_ms: took,
     };
@@ -186,6 +191,8 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
         revision = &*recipe.confines.name,
         seconds = start.elapsed().as_secs_f32(),
         bytes = artefact.len(),
+        functions_reused,
+        functions_compiled,
         "baked"
     );
     Ok(artefact.len())

@@ -138,15 +138,19 @@ async fn artefacts_of_another_key_are_baked_anew() {
 async fn the_next_version_is_baked_from_functions_that_are_compiled_already() {
     let kitchen = Kitchen::new();
     let bench = kitchen.setup().start().await;
+    let (first, _) = kitchen.of_revision();
     let before = kitchen.made();
     kitchen.registry.publish("two");
     bench.until(|status| service(status, HOSTILE).latest_ready.as_deref() == Some("hostile-00002")).await;
     serves(&bench, "two", "baked").await;
     let mut after = kitchen.made();
     for (name, file) in &before {
-        assert_eq!(after.remove(name), Some(*file), "no function was compiled anew");
+        assert_eq!(after.remove(name), Some(*file), "what was there is used as it is");
     }
     assert_eq!(after.len(), 1, "the next version's artefact");
+    let (_, manifest) = kitchen.of_revisions().into_iter().find(|(folder, _)| *folder != first).unwrap();
+    let count = |key: &str| manifest[key].as_u64().unwrap();
+    assert!(10 * count("functions_compiled") < count("functions_reused"), "{manifest}");
 }
 
 async fn a_trap_in_the_initialisation_fails_the_revision_alone(setup: impl Fn(&Kitchen) -> Setup) {
@@ -188,7 +192,7 @@ async fn a_baker_that_is_missing_is_told() {
     let failed = bench.until_newest(HOSTILE, |revision| revision.phase == Phase::Failed).await;
     let reason = failed.reason.unwrap();
     assert!(reason.starts_with("cannot bake the component: No such file or directory"), "{reason}");
-    bench.get("/").await.is(503, "this function has no revision that can serve yet\n");
+    assert_eq!(bench.get("/").await.status, 404, "as in a cluster, there is no route before there is a ready revision");
 }
 
 #[tokio::test]

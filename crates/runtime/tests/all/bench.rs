@@ -9,7 +9,7 @@ use std::{
 
 use api::functions::{RevisionStatus, ServiceStatus, Status, TrafficTarget};
 use reqwest::{Client, RequestBuilder, Response, header::HOST};
-use runtime::{Control, ControlSettings, Drained, Ingress, Places, Runtime, Settings};
+use runtime::{Control, ControlSettings, Drained, Ingress, Places, Runtime, Settings, bake::Baker};
 use serde_json::Value;
 use serving::{Config, Manifests, config::DomainConfig};
 use tempfile::TempDir;
@@ -62,7 +62,7 @@ pub struct Setup {
     components: PathBuf,
     artefacts: PathBuf,
     state: Option<PathBuf>,
-    baker: Option<PathBuf>,
+    baker: Option<Baker>,
     drain: Duration,
     unload_after: Duration,
 }
@@ -104,8 +104,9 @@ impl Setup {
         self
     }
 
+    /// Bakes in a process of its own.
     pub fn baker(mut self, program: impl Into<PathBuf>) -> Self {
-        self.baker = Some(program.into());
+        self.baker = Some(Baker { program: program.into(), arguments: vec!["bake".to_owned()] });
         self
     }
 

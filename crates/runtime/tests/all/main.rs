@@ -6,6 +6,7 @@ mod bake;
 mod bench;
 mod function;
 mod hostile;
+mod program;
 mod registry;
 mod revisions;
 mod scaling;

@@ -69,6 +69,15 @@ async fn a_burst_at_zero_is_answered_in_full() {
 }
 
 #[tokio::test]
+async fn more_requests_than_sandboxes_are_all_answered() {
+    let bench = Setup::of(Function::new(HOSTILE)).start().await;
+    let crowd: Vec<_> = (0..1100).map(|_| bench.spawn_get("/wait?3000")).collect();
+    for answer in crowd {
+        timeout(PATIENCE, answer).await.unwrap().unwrap().is_ok("waited");
+    }
+}
+
+#[tokio::test]
 async fn a_function_that_was_unloaded_is_mapped_again_for_the_next_request() {
     let setup = Setup::of(at_zero(&Function::new(HOSTILE))).unload_after(Duration::ZERO);
     let bench = setup.start().await;

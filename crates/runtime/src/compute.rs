@@ -10,21 +10,31 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime;
+use tokio::{
+    runtime,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::Engine;
 
-use crate::RuntimeError;
+use crate::{RuntimeError, engine::MAX_SANDBOXES};
 
 /// How long a guest computes before it yields: the resolution of time limits on a guest that spins.
 const TURN: Duration = Duration::from_millis(10);
 
-/// A pool of threads for guests.
+/// Sandboxes that may start at any time before one that has finished its request is kept for the next.
+const ROOM: usize = MAX_SANDBOXES as usize / 4;
+
+/// A pool of threads for guests, and the places for their sandboxes.
 pub(crate) struct Compute {
     /// `None` only while dropping.
     pool: Option<runtime::Runtime>,
     pulse: Pulse,
+    places: Arc<Semaphore>,
 }
+
+/// Keeps a sandbox's place until it is dropped.
+pub(crate) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 impl Compute {
     pub(crate) fn start(engine: &Engine, threads: usize) -> Result<Self, RuntimeError> {
@@ -35,7 +45,18 @@ impl Compute {
             .enable_all()
             .build()
             .map_err(failed)?;
-        Ok(Self { pool: Some(pool), pulse: Pulse::start(engine.clone()).map_err(failed)? })
+        let places = Arc::new(Semaphore::new(MAX_SANDBOXES as usize));
+        Ok(Self { pool: Some(pool), pulse: Pulse::start(engine.clone()).map_err(failed)?, places })
+    }
+
+    /// A place for a sandbox; waits until there is one.
+    pub(crate) async fn place(&self) -> Place {
+        Place(Arc::clone(&self.places).acquire_owned().await.expect("the places are never closed"))
+    }
+
+    /// Whether a sandbox that has nothing to do may keep its place.
+    pub(crate) fn has_room(&self) -> bool {
+        self.places.available_permits() >= ROOM
     }
 
     /// Runs a guest; dropping the handle stops it at its next turn.

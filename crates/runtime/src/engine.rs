@@ -13,7 +13,7 @@ use crate::{RuntimeError, bake::Digest, sandbox::Guest};
 const WASMTIME: &str = "48";
 
 /// Sandboxes that may live at once. They cost address space, not memory.
-const MAX_SANDBOXES: u32 = 1000;
+pub(crate) const MAX_SANDBOXES: u32 = 1000;
 
 /// Core instances, memories and tables of one sandbox: its module, the adapters around it, and room.
 const MAX_CORE_INSTANCES: u32 = 20;

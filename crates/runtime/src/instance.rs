@@ -66,7 +66,7 @@ impl Instance {
     pub(crate) async fn start_one(self: &Arc<Self>) -> Result<(), Failure> {
         let instance = Arc::clone(self);
         let started = self.compute.run(async move {
-            let sandbox = Sandbox::start(&instance.blueprint).await?;
+            let sandbox = Sandbox::start(&instance.blueprint, instance.compute.place().await).await?;
             if instance.keeps(&sandbox) {
                 instance.idle().push(sandbox);
             }
@@ -100,7 +100,10 @@ impl Instance {
             let idle = self.idle().pop();
             let (sandbox, start) = match idle {
                 Some(sandbox) => (Ok(sandbox), None),
-                None => (Sandbox::start(&self.blueprint).await, Some(begun.elapsed())),
+                None => {
+                    let place = self.compute.place().await;
+                    (Sandbox::start(&self.blueprint, place).await, Some(begun.elapsed()))
+                }
             };
             let give = |answer| {
                 // Nobody listens any more if the client is gone.
@@ -122,7 +125,7 @@ impl Instance {
     fn keeps(&self, sandbox: &Sandbox) -> bool {
         match self.isolation {
             Isolation::Request => false,
-            Isolation::Instance { max_requests } => sandbox.served() < max_requests,
+            Isolation::Instance { max_requests } => sandbox.served() < max_requests && self.compute.has_room(),
         }
     }
 

@@ -45,7 +45,7 @@ pub use instance::Isolation;
 pub use sandbox::{Confines, Limits, Mounted};
 pub use server::{Drained, bind};
 
-use bake::{Artefacts, Digest, Ingredients, Order, Recipe};
+use bake::{Artefacts, Baker, Digest, Ingredients, Order, Recipe};
 use compute::Compute;
 use sandbox::Blueprint;
 use wasmtime::{Engine, component::Component};
@@ -57,8 +57,8 @@ pub struct Settings {
     pub artefacts: PathBuf,
     /// Threads that run guests.
     pub compute_threads: usize,
-    /// The program that bakes, called with `bake`; `None` bakes in this process.
-    pub baker: Option<PathBuf>,
+    /// Who bakes; `None` bakes in this process.
+    pub baker: Option<Baker>,
 }
 
 impl Settings {
@@ -74,7 +74,7 @@ pub struct Runtime {
     engine: Engine,
     compute: Arc<Compute>,
     artefacts: Artefacts,
-    baker: Option<PathBuf>,
+    baker: Option<Baker>,
     baking: tokio::sync::Mutex<()>,
 }
 
@@ -131,9 +131,9 @@ impl Runtime {
 
     async fn bake(&self, ingredients: Ingredients) -> Result<(), RuntimeError> {
         match &self.baker {
-            Some(program) => {
+            Some(baker) => {
                 let artefacts = self.artefacts.folder().to_owned();
-                bake::bake_apart(program, &Order { recipe: ingredients.into_recipe(), artefacts }).await
+                bake::bake_apart(baker, &Order { recipe: ingredients.into_recipe(), artefacts }).await
             }
             None => {
                 let artefacts = self.artefacts.clone();

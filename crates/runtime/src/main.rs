@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::{
     Confines, Container, ContainerSettings, Control, ControlSettings, Ingress, Isolation, Limits, Mounted, Places,
     Runtime, Settings, artefacts_in,
-    bake::{self, Artefacts, Ingredients, Order, Recipe},
+    bake::{self, Artefacts, Baker, Ingredients, Order, Recipe},
 };
 use serving::Manifests;
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,7 +43,11 @@ enum Command {
     Serve(Serve),
     /// Make one artefact; the order comes as JSON on the standard input
     #[command(hide = true)]
-    Bake,
+    Bake {
+        /// How the log is written
+        #[arg(long, default_value = "text")]
+        log_format: LogFormat,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -186,8 +190,8 @@ fn main() -> ExitCode {
             start_log(arguments.common.log_format);
             serve(arguments)
         }
-        Command::Bake => {
-            start_log(LogFormat::Text);
+        Command::Bake { log_format } => {
+            start_log(log_format);
             return bake_order();
         }
     };
@@ -323,7 +327,14 @@ fn settings(common: &Common) -> anyhow::Result<Settings> {
         None => default_cache()?,
     };
     let mut settings = Settings::new(artefacts_in(&cache));
-    settings.baker = Some(env::current_exe().context("cannot tell where this program lies")?);
+    let log_format = match common.log_format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    settings.baker = Some(Baker {
+        program: env::current_exe().context("cannot tell where this program lies")?,
+        arguments: ["bake", "--log-format", log_format].map(str::to_owned).to_vec(),
+    });
     if let Some(threads) = common.compute_threads {
         ensure!(threads > 0, "--compute-threads must be at least 1");
         settings.compute_threads = threads;

@@ -26,7 +26,7 @@ use wasmtime::{Engine, component::Component};
 
 pub use artefacts::Artefacts;
 pub use digest::Digest;
-pub use program::Order;
+pub use program::{Baker, Order};
 pub(crate) use program::bake as bake_apart;
 
 use crate::{RuntimeError, engine, sandbox::Confines};

@@ -1,7 +1,7 @@
 //! Baking in a process of its own: compiling takes memory that an idle runtime should not keep, and nothing that goes
 //! wrong there can hurt who serves.
 
-use std::{path::Path, process::Stdio};
+use std::{path::PathBuf, process::Stdio};
 
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt as _, process::Command};
@@ -9,20 +9,29 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 use super::Recipe;
 use crate::RuntimeError;
 
+/// A program that takes an [`Order`] and bakes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Baker {
+    /// Its file.
+    pub program: PathBuf,
+    /// What it is called with.
+    pub arguments: Vec<String>,
+}
+
 /// What the program is asked, as JSON on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
     /// What to bake.
     pub recipe: Recipe,
     /// The artefacts' folder.
-    pub artefacts: std::path::PathBuf,
+    pub artefacts: PathBuf,
 }
 
-/// Has `program bake` bake this recipe. Its log goes where ours goes.
-pub(crate) async fn bake(program: &Path, order: &Order) -> Result<(), RuntimeError> {
+/// Has the baker bake this recipe. Its log goes where ours goes.
+pub(crate) async fn bake(baker: &Baker, order: &Order) -> Result<(), RuntimeError> {
     let failed = |source: std::io::Error| RuntimeError::bake(source);
-    let mut child = Command::new(program)
-        .arg("bake")
+    let mut child = Command::new(&baker.program)
+        .args(&baker.arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

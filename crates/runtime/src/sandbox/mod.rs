@@ -24,7 +24,7 @@ use wasmtime_wasi_http::{
 
 pub(crate) use guest::Guest;
 
-use crate::{engine, failure::Failure};
+use crate::{compute::Place, engine, failure::Failure};
 
 /// What a guest may see and use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,11 +97,13 @@ pub(crate) struct Sandbox {
     store: Store<Guest>,
     proxy: Proxy,
     served: u32,
+    /// Given up after the store.
+    _place: Place,
 }
 
 impl Sandbox {
-    /// Starts a sandbox.
-    pub(crate) async fn start(blueprint: &Blueprint) -> Result<Self, Failure> {
+    /// Starts a sandbox at this place.
+    pub(crate) async fn start(blueprint: &Blueprint, place: Place) -> Result<Self, Failure> {
         let failed = |error: wasmtime::Error| Failure::NoSandbox { source: error.into() };
         let guest = Guest::new(&blueprint.confines).map_err(failed)?;
         let mut store = Store::new(&blueprint.engine, guest);
@@ -110,7 +112,7 @@ impl Sandbox {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let proxy = blueprint.proxy.instantiate_async(&mut store).await.map_err(failed)?;
-        Ok(Self { store, proxy, served: 0 })
+        Ok(Self { store, proxy, served: 0, _place: place })
     }
 
     /// Requests it has been given.

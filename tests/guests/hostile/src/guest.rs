@@ -4,10 +4,7 @@ use std::{
     convert::Infallible,
     fmt::Write as _,
     future, hint,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -22,10 +19,9 @@ use spin_sdk::{
     time::sleep,
 };
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+use crate::bake::{self, version};
 
-/// What `/model/version` said when this instance first asked: an instance keeps its model, as inference does.
-static VERSION: OnceLock<String> = OnceLock::new();
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Requests this instance has seen.
 static REQUESTS: AtomicU32 = AtomicU32::new(0);
@@ -42,6 +38,10 @@ async fn handle(request: Request) -> Response<Body> {
             Err(error) => text(StatusCode::BAD_REQUEST, format!("{error:?}")),
         },
         "/requests" => text(StatusCode::OK, requests.to_string()),
+        "/wait" => {
+            sleep(Duration::from_millis(argument.parse().unwrap_or(0))).await;
+            text(StatusCode::OK, "waited")
+        }
         "/busy" => busy(Duration::from_millis(argument.parse().unwrap_or(0))),
         "/spin" => spin(),
         "/hog" => hog(),
@@ -55,6 +55,7 @@ async fn handle(request: Request) -> Response<Body> {
             Ok(version) => text(StatusCode::OK, version),
             Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, error),
         },
+        "/baked" => text(StatusCode::OK, if bake::is_baked() { "baked" } else { "not baked" }),
         "/health/ready" => match version() {
             Ok("broken") => text(StatusCode::INTERNAL_SERVER_ERROR, "the model is broken"),
             Ok(version) => text(StatusCode::OK, version),
@@ -117,14 +118,6 @@ fn flood() -> Response<Body> {
     }
     eprintln!("{}", "one very long line ".repeat(10_000));
     text(StatusCode::OK, "flooded")
-}
-
-fn version() -> Result<&'static str, String> {
-    if let Some(version) = VERSION.get() {
-        return Ok(version);
-    }
-    let version = std::fs::read_to_string("/model/version").map_err(|error| format!("no model: {error}"))?;
-    Ok(VERSION.get_or_init(|| version.trim().to_owned()))
 }
 
 /// One line per thing a guest must not be able to do, and what came of trying; then the environment.

@@ -109,7 +109,7 @@ async fn cold(arguments: &Arguments) -> Result<()> {
     );
     let n = arguments.cold_starts;
     let functions: Vec<Function> =
-        (0..n).map(|n| Function { initial_scale: 0, ..Function::inference(format!("cold-{n}")) }).collect();
+        (0..n).map(|n| Function { window: 6, ..Function::inference(format!("cold-{n}")) }).collect();
     let warm = Function { min_scale: 1, ..Function::inference("warm".to_owned()) };
     for (what, request) in [("empty", client::live()), ("picture", client::predict(&picture::jpeg()?))] {
         let runtime = Runtime::start(arguments, &[functions.as_slice(), &[warm.clone()]].concat()).await?;
@@ -117,6 +117,9 @@ async fn cold(arguments: &Arguments) -> Result<()> {
         let mut client = Client::connect(runtime.ingress).await?;
         for _ in 0..n {
             warm_times.push(client.ask(&runtime.to("warm", &request)).await?.took);
+        }
+        for function in &functions {
+            runtime.until_zero(&function.name).await?;
         }
         let mut cold_times = Vec::new();
         for function in &functions {
@@ -209,13 +212,14 @@ async fn burst(arguments: &Arguments) -> Result<()> {
     const REQUESTS: usize = 500;
     let mut table = Table::new("500 pictures at once, from zero and back", &["what", "measured"]);
     let request = client::predict(&picture::jpeg()?);
-    let function = Function { initial_scale: 0, window: 6, ..Function::inference("burst".to_owned()) };
+    let function = Function { window: 6, ..Function::inference("burst".to_owned()) };
     let warm = Function { min_scale: 1, ..Function::inference("warm".to_owned()) };
     let runtime = Runtime::start(arguments, &[function.clone(), warm.clone()]).await?;
     let cores = std::thread::available_parallelism()?.get();
     let span = Duration::from_secs(arguments.seconds);
     let steady = Load::run(runtime.ingress, &runtime.to("warm", &request), cores, span).await?;
     let bound = REQUESTS as f64 / steady.per_second();
+    runtime.until_zero(&function.name).await?;
     let before = runtime.status().await?.resident_bytes;
 
     let start = Instant::now();

@@ -196,7 +196,9 @@ async fn inference_runs_in_any_wasi_host_and_says_that_it_has_no_model() {
     assert_eq!(status, 200, "{body:?}");
     assert_eq!(json(&body)["model"], Value::Null);
 
-    for (status, body) in [host.get("/health/ready").await, host.post("/predict", "image/bmp", bitmap(40, 30, GRAY)).await] {
+    for (status, body) in
+        [host.get("/health/ready").await, host.post("/predict", "image/bmp", bitmap(40, 30, GRAY)).await]
+    {
         assert_eq!(status, 503, "{body:?}");
         assert_eq!(json(&body)["error"]["code"], "unavailable");
     }
@@ -220,7 +222,8 @@ async fn inference_runs_in_any_wasi_host_that_mounts_a_model() {
         let confidence = json(&body)["confidence"].as_f64().unwrap();
         assert!((confidence - sure).abs() < MAX_DIFFERENCE, "{body:?}");
     }
-    let pictures = COLOURS.map(|(label, colour)| json!({ "name": label, "image": STANDARD.encode(bitmap(9, 9, colour)) }));
+    let pictures =
+        COLOURS.map(|(label, colour)| json!({ "name": label, "image": STANDARD.encode(bitmap(9, 9, colour)) }));
     let (status, body) = host.post("/predict", "application/json", json!({ "images": pictures }).to_string()).await;
     assert_eq!(status, 200, "{body:?}");
     let entries: Vec<Value> = serde_json::from_slice(&body).unwrap();

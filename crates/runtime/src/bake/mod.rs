@@ -26,8 +26,8 @@ use wasmtime::{Engine, component::Component};
 
 pub use artefacts::Artefacts;
 pub use digest::Digest;
-pub use program::{Baker, Order};
 pub(crate) use program::bake as bake_apart;
+pub use program::{Baker, Order};
 
 use crate::{RuntimeError, engine, sandbox::Confines};
 

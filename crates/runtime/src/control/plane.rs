@@ -359,8 +359,7 @@ impl Plane {
         };
         // A new revision must show that it can serve, traffic or not; until it has, it can be given none.
         let has_served = |snapshot: &Snapshot| snapshot.status.initialized && snapshot.replicas <= 0;
-        let is_needed =
-            revision.routing_state != RoutingState::Reserve || !snapshot.as_ref().is_some_and(has_served);
+        let is_needed = revision.routing_state != RoutingState::Reserve || !snapshot.as_ref().is_some_and(has_served);
         let id = Id { namespace: key.0.clone(), service: key.1.clone(), revision: name.to_owned() };
         let (revision, task) = Revision::start(
             id,

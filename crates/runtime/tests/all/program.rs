@@ -221,7 +221,10 @@ fn up_says_what_it_serves_answers_and_lets_requests_finish_when_told_to_stop() {
     let lines = running.log_lines();
     let has = |key: &str, value: &str| lines.iter().any(|line| line[key] == value);
     assert!(has("revision", "hostile-00002") && has("service", HOSTILE), "{log}");
-    assert!(lines.iter().any(|line| line["message"].as_str().is_some_and(|said| said.starts_with("stopping"))), "{log}");
+    assert!(
+        lines.iter().any(|line| line["message"].as_str().is_some_and(|said| said.starts_with("stopping"))),
+        "{log}"
+    );
 }
 
 #[test]
@@ -311,7 +314,8 @@ async fn a_container_answers_http_1_and_http_2_at_one_port() {
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = || http::Request::get(format!("http://{address}/requests")).body(Empty::<bytes::Bytes>::new()).unwrap();
+    let request =
+        || http::Request::get(format!("http://{address}/requests")).body(Empty::<bytes::Bytes>::new()).unwrap();
     // Side by side on one connection.
     let (one, two) = (sender.send_request(request()), sender.send_request(request()));
     for answer in [one.await.unwrap(), two.await.unwrap()] {

@@ -155,8 +155,7 @@ async fn metrics_are_as_prometheus_reads_them() {
     let samples = samples(&text);
     let find = |name: &str, label: &str| -> f64 {
         let prefix = format!("{name}{{");
-        let found: Vec<_> =
-            samples.iter().filter(|(key, _)| key.starts_with(&prefix) && key.contains(label)).collect();
+        let found: Vec<_> = samples.iter().filter(|(key, _)| key.starts_with(&prefix) && key.contains(label)).collect();
         let [(key, value)] = found[..] else { panic!("{name} {label}: {found:?} in\n{text}") };
         assert!(key.contains("hostile-00001"), "{key}");
         *value

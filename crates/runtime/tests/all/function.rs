@@ -64,12 +64,6 @@ impl Function {
         self
     }
 
-    /// With a field of the Service's spec.
-    pub fn with(mut self, field: &str, value: Value) -> Self {
-        self.0["spec"][field] = value;
-        self
-    }
-
     /// With a field of the container that is none.
     pub fn misspelt(mut self, field: &str) -> Self {
         self.container()[field] = json!("nonsense");

@@ -178,6 +178,7 @@ async fn sandbox(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// All instances are there from the start: how fast they come is not what is measured here.
 async fn load(arguments: &Arguments) -> Result<()> {
     let mut table = Table::new(
         "Throughput, 640×480 JPEG → label",
@@ -185,8 +186,8 @@ async fn load(arguments: &Arguments) -> Result<()> {
     );
     let request = client::predict(&picture::jpeg()?);
     let functions = [
-        Function { min_scale: 1, ..Function::inference("fresh".to_owned()) },
-        Function { min_scale: 1, isolation: Isolation::Instance, ..Function::inference("reused".to_owned()) },
+        Function { min_scale: 4, ..Function::inference("fresh".to_owned()) },
+        Function { min_scale: 4, isolation: Isolation::Instance, ..Function::inference("reused".to_owned()) },
     ];
     let span = Duration::from_secs(arguments.seconds);
     let runtime = Runtime::start(arguments, &functions).await?;
@@ -213,7 +214,7 @@ async fn burst(arguments: &Arguments) -> Result<()> {
     let mut table = Table::new("500 pictures at once, from zero and back", &["what", "measured"]);
     let request = client::predict(&picture::jpeg()?);
     let function = Function { window: 6, ..Function::inference("burst".to_owned()) };
-    let warm = Function { min_scale: 1, ..Function::inference("warm".to_owned()) };
+    let warm = Function { min_scale: 4, ..Function::inference("warm".to_owned()) };
     let runtime = Runtime::start(arguments, &[function.clone(), warm.clone()]).await?;
     let cores = std::thread::available_parallelism()?.get();
     let span = Duration::from_secs(arguments.seconds);

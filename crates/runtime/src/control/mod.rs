@@ -73,7 +73,7 @@ enum Command {
     Traffic { key: Key, targets: Vec<TrafficTarget>, reply: Reply<ServiceStatus> },
     Delete { key: Key, reply: Reply<()> },
     Status(oneshot::Sender<Scrape>),
-    Prepared { key: Key, revision: Arc<str>, outcome: plane::Prepared },
+    Prepared { key: Key, revision: Arc<Revision>, outcome: plane::Prepared },
     Followed { key: Key, manifest: serde_json::Value },
     Stop(oneshot::Sender<()>),
 }

@@ -401,15 +401,17 @@ impl Plane {
             sleep(pause).await;
             let outcome = prepare(&runtime, &revision, artefact).await;
             if let Some(commands) = commands.upgrade() {
-                let _ =
-                    commands.send(Command::Prepared { key, revision: revision.id.revision.as_str().into(), outcome });
+                let _ = commands.send(Command::Prepared { key, revision, outcome });
             }
         })));
     }
 
-    fn prepared(&mut self, key: &Key, name: &str, outcome: Prepared) {
+    fn prepared(&mut self, key: &Key, revision: &Arc<Revision>, outcome: Prepared) {
+        let name = revision.id.revision.as_str();
         let Some(service) = self.services.get_mut(key) else { return };
-        let Some(live) = service.live.get_mut(name) else { return };
+        // A function that was deleted and brought again has other revisions under the same names.
+        let live = service.live.get_mut(name).filter(|live| Arc::ptr_eq(&live.revision, revision));
+        let Some(live) = live else { return };
         live.preparing = None;
         match outcome {
             Ok((blueprint, artefact)) => {

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fmt::Write as _,
     future, hint,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -26,12 +26,19 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// Requests this instance has seen.
 static REQUESTS: AtomicU32 = AtomicU32::new(0);
 
+/// Whether a request has asked this instance for what it should not survive.
+static IS_SPOILT: AtomicBool = AtomicBool::new(false);
+
+const DEADLY: [&str; 7] = ["/spin", "/hog", "/trap", "/never", "/deadlock", "/endless", "/stalled"];
+
 #[http_service]
 async fn handle(request: Request) -> Response<Body> {
     let requests = REQUESTS.fetch_add(1, Ordering::Relaxed) + 1;
     let uri = request.uri().clone();
     let argument = uri.query().unwrap_or_default();
+    let is_spoilt = IS_SPOILT.fetch_or(DEADLY.contains(&uri.path()), Ordering::Relaxed);
     match uri.path() {
+        "/" if is_spoilt => text(StatusCode::OK, "spoilt"),
         "/" => text(StatusCode::OK, "well behaved"),
         "/echo" => match request.into_body().bytes().await {
             Ok(body) => Response::new(Full::new(body).boxed_unsync()),

@@ -129,21 +129,13 @@ pub fn find<'a>(status: &'a Status, name: &str) -> Result<&'a ServiceStatus> {
             bail!("there is no function {name:?}, nor any other; `fovea apply FILE` makes one")
         }
         [] => {
-            let all = status.services.iter().map(label).collect::<Vec<_>>().join(", ");
+            let all = status.services.iter().map(ServiceStatus::label).collect::<Vec<_>>().join(", ");
             bail!("there is no function {name:?}; there are: {all}")
         }
         ref several => {
             let all = several.iter().map(|service| full(service)).collect::<Vec<_>>().join(" or ");
             bail!("{name:?} may be {all}; say which")
         }
-    }
-}
-
-/// What a person calls the function: its name, after its namespace where that is not the usual one.
-pub fn label(service: &ServiceStatus) -> String {
-    match service.namespace.as_str() {
-        "default" => service.name.clone(),
-        namespace => format!("{namespace}/{}", service.name),
     }
 }
 
@@ -164,7 +156,7 @@ mod tests {
     #[track_caller]
     fn check(services: &[(&str, &str)], name: &str, expected: Result<&str, &str>) {
         let status = status(services);
-        let found = find(&status, name).map(label).map_err(|error| error.to_string());
+        let found = find(&status, name).map(ServiceStatus::label).map_err(|error| error.to_string());
         assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned));
     }
 

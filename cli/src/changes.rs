@@ -4,10 +4,7 @@ use std::fmt;
 
 use api::functions::{Decision, RevisionStatus, ServiceStatus, Status};
 
-use crate::{
-    admin::label,
-    view::{self, activity, cold_starts, instances, phase},
-};
+use crate::view::{self, activity, cold_starts, instances, phase};
 
 /// What kind of change it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +40,11 @@ impl fmt::Display for Change {
 pub fn between(before: &Status, after: &Status) -> Vec<Change> {
     let mut found = Finder { now_unix_ms: after.at_unix_ms, changes: Vec::new() };
     for service in &after.services {
-        let old = before.services.iter().find(|old| label(old) == label(service));
+        let old = before.services.iter().find(|old| old.label() == service.label());
         found.service(old, service);
     }
-    for gone in before.services.iter().filter(|old| after.services.iter().all(|new| label(new) != label(old))) {
-        found.state(label(gone), "is gone");
+    for gone in before.services.iter().filter(|old| after.services.iter().all(|new| new.label() != old.label())) {
+        found.state(gone.label(), "is gone");
     }
     // What was decided before a look came before what the look found.
     found.changes.sort_by_key(|change| change.at_unix_ms);
@@ -61,7 +58,7 @@ struct Finder {
 
 impl Finder {
     fn service(&mut self, old: Option<&ServiceStatus>, new: &ServiceStatus) {
-        let about = label(new);
+        let about = new.label();
         if old.is_none() {
             self.state(&about, format!("is at {}", new.url));
         }

@@ -42,7 +42,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
         let status = admin.status().await?;
         admin.set_traffic(admin::find(&status, &options.name)?, &targets).await
     })?;
-    writeln!(out, "{}  {}", admin::label(&service), view::traffic(&service))?;
+    writeln!(out, "{}  {}", service.label(), view::traffic(&service))?;
     Ok(())
 }
 
@@ -72,13 +72,8 @@ fn wishes(targets: &[Target]) -> Result<Vec<TrafficTarget>> {
         .iter()
         .map(|Target { revision, percent, tag }| {
             ensure!(percent.is_some() || alone, "{revision} has no percentage; say {revision}=10, for example");
-            let latest = revision == "latest";
-            Ok(TrafficTarget {
-                revision_name: (!latest).then(|| revision.clone()),
-                latest_revision: Some(latest),
-                percent: Some(percent.unwrap_or(100)),
-                tag: tag.clone(),
-            })
+            let named = (revision != "latest").then_some(revision.as_str());
+            Ok(TrafficTarget::part(named, percent.unwrap_or(100), tag.as_deref()))
         })
         .collect()
 }
@@ -87,15 +82,6 @@ fn wishes(targets: &[Target]) -> Result<Vec<TrafficTarget>> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-
-    fn wish(revision: Option<&str>, percent: i64, tag: Option<&str>) -> TrafficTarget {
-        TrafficTarget {
-            revision_name: revision.map(str::to_owned),
-            latest_revision: Some(revision.is_none()),
-            percent: Some(percent),
-            tag: tag.map(str::to_owned),
-        }
-    }
 
     #[track_caller]
     fn check(typed: &[&str], expected: Result<&[TrafficTarget], &str>) {
@@ -106,22 +92,25 @@ mod tests {
 
     #[test]
     fn parts_are_spelled_as_manifests_spell_them() {
-        check(&["latest"], Ok(&[wish(None, 100, None)]));
-        check(&["f-00001"], Ok(&[wish(Some("f-00001"), 100, None)]));
-        check(&["f-00001@old"], Ok(&[wish(Some("f-00001"), 100, Some("old"))]));
+        check(&["latest"], Ok(&[TrafficTarget::part(None, 100, None)]));
+        check(&["f-00001"], Ok(&[TrafficTarget::part(Some("f-00001"), 100, None)]));
+        check(&["f-00001@old"], Ok(&[TrafficTarget::part(Some("f-00001"), 100, Some("old"))]));
         check(
             &["latest=10%", "f-00002=90@stable", "f-00001=0@old"],
             Ok(&[
-                wish(None, 10, None),
-                wish(Some("f-00002"), 90, Some("stable")),
-                wish(Some("f-00001"), 0, Some("old")),
+                TrafficTarget::part(None, 10, None),
+                TrafficTarget::part(Some("f-00002"), 90, Some("stable")),
+                TrafficTarget::part(Some("f-00001"), 0, Some("old")),
             ]),
         );
     }
 
     #[test]
     fn parts_beyond_reason_are_the_runtimes_to_refuse() {
-        check(&["latest=150", "f-00001=-50"], Ok(&[wish(None, 150, None), wish(Some("f-00001"), -50, None)]));
+        check(
+            &["latest=150", "f-00001=-50"],
+            Ok(&[TrafficTarget::part(None, 150, None), TrafficTarget::part(Some("f-00001"), -50, None)]),
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use api::address::local_url;
 use clap::{Args, value_parser};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 use store::Volumes;
@@ -127,7 +128,7 @@ pub fn run(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result
 async fn supervise(options: &Options, volumes: &Volumes, services: Vec<Service>, out: &mut impl Write) -> Result<()> {
     let mut stop = StopSignals::listen()?;
     let mut supervisor = Supervisor::start(services, PATIENCE);
-    let urls = [options.page(), options.preprocess(), options.inference()].map(url);
+    let urls = [options.page(), options.preprocess(), options.inference()].map(local_url);
     let ran = tokio::select! {
         started = start(&mut supervisor, &urls) => match started {
             Ok(()) => {
@@ -204,20 +205,6 @@ fn tell(event: &Event) {
 /// A line for people. A terminal that was closed cannot show it, and must not keep us from stopping cleanly.
 fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
-}
-
-fn url(address: SocketAddr) -> String {
-    format!("http://{}/", reachable(address))
-}
-
-/// Where a server is reached from this machine: one that listens everywhere listens on loopback too.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 fn banner([page, preprocess, inference]: &[String; 3], volumes: &Volumes) -> String {
@@ -340,9 +327,9 @@ fn services(options: &Options, volumes: &Volumes, programs: &Programs, manifests
             ("FOVEA_VOLUME2", volumes.volume2().into()),
             ("FOVEA_MODEL", options.model.clone().into()),
             ("FOVEA_TRAINER", programs.trainer.clone().into()),
-            ("PREPROCESS_URL", url(options.preprocess()).into()),
-            ("INFERENCE_URL", url(options.inference()).into()),
-            ("FOVEA_ADMIN", url(options.admin()).into()),
+            ("PREPROCESS_URL", local_url(options.preprocess()).into()),
+            ("INFERENCE_URL", local_url(options.inference()).into()),
+            ("FOVEA_ADMIN", local_url(options.admin()).into()),
         ],
     };
     Ok(vec![runtime, web])

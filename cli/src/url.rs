@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use api::functions::ServiceStatus;
 use clap::Args;
 
 use crate::admin::{self, Admin};
@@ -25,7 +26,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
         writeln!(out, "{}", admin::find(&status, name)?.url)?;
         return Ok(());
     }
-    let labels: Vec<_> = status.services.iter().map(admin::label).collect();
+    let labels: Vec<_> = status.services.iter().map(ServiceStatus::label).collect();
     let longest = labels.iter().map(String::len).max().unwrap_or(0);
     for (label, service) in labels.iter().zip(&status.services) {
         writeln!(out, "{label:longest$}  {}", service.url)?;

@@ -2,8 +2,6 @@
 
 use api::functions::{Activity, Decision, Phase, RevisionStatus, ServiceStatus, Status};
 
-use crate::admin::label;
-
 const INDENT: &str = "  ";
 
 const HEADINGS: [&str; 9] = ["REVISION", "PHASE", "ACTIVITY", "READY", "RUN", "WAIT", "STABLE", "PANIC", "MODE"];
@@ -28,7 +26,7 @@ pub fn lines(status: &Status, columns: usize) -> Vec<String> {
 
 fn of_service(service: &ServiceStatus, now_unix_ms: i64, columns: usize, lines: &mut Vec<String>) {
     let ready = if service.ready { "ready" } else { "not ready" };
-    wrap(&format!("{}  {ready}  {}", label(service), service.url), 0, columns, lines);
+    wrap(&format!("{}  {ready}  {}", service.label(), service.url), 0, columns, lines);
     if let Some(reason) = &service.reason {
         wrap(reason, 1, columns, lines);
     }

@@ -290,13 +290,6 @@ impl FunctionView {
         format!("{}.{}", self.service.namespace, self.service.name)
     }
 
-    fn label(&self) -> String {
-        match self.service.namespace.as_str() {
-            "default" => self.service.name.clone(),
-            namespace => format!("{namespace}/{}", self.service.name),
-        }
-    }
-
     fn shares<'a>(&'a self, revision: &'a RevisionStatus) -> impl Iterator<Item = &'a TrafficShare> {
         self.service.traffic.iter().filter(|share| share.revision == revision.name)
     }

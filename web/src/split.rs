@@ -147,13 +147,8 @@ fn number(field: &str, value: &str) -> Result<i64, String> {
 
 /// One wish for the percentage, and one for each further tag; none for nothing at all.
 fn wishes(field: &str, percent: i64, tags: &[String]) -> Vec<TrafficTarget> {
-    let is_latest = field == LATEST;
-    let wish = |percent, tag: Option<&String>| TrafficTarget {
-        revision_name: (!is_latest).then(|| field.to_owned()),
-        latest_revision: Some(is_latest),
-        percent: Some(percent),
-        tag: tag.cloned(),
-    };
+    let revision = (field != LATEST).then_some(field);
+    let wish = |percent, tag: Option<&String>| TrafficTarget::part(revision, percent, tag.map(String::as_str));
     match tags {
         [] if percent == 0 => vec![],
         [] => vec![wish(percent, None)],
@@ -200,15 +195,6 @@ mod tests {
         fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn wish(revision: Option<&str>, percent: i64, tag: Option<&str>) -> TrafficTarget {
-        TrafficTarget {
-            revision_name: revision.map(str::to_owned),
-            latest_revision: Some(revision.is_none()),
-            percent: Some(percent),
-            tag: tag.map(str::to_owned),
-        }
-    }
-
     #[track_caller]
     fn check(fields: &[(&str, &str)], expected: Result<&[TrafficTarget], &str>) {
         let parsed = parse(&service(), &typed(fields));
@@ -239,29 +225,29 @@ mod tests {
         check(
             &[("latest", "50"), ("f-2", " 30 "), ("f-3", "20"), ("f-1", "")],
             Ok(&[
-                wish(None, 50, None),
-                wish(Some("f-3"), 20, None),
-                wish(Some("f-2"), 30, Some("a")),
-                wish(Some("f-2"), 0, Some("b")),
+                TrafficTarget::part(None, 50, None),
+                TrafficTarget::part(Some("f-3"), 20, None),
+                TrafficTarget::part(Some("f-2"), 30, Some("a")),
+                TrafficTarget::part(Some("f-2"), 0, Some("b")),
             ]),
         );
     }
 
     #[test]
     fn one_button_gives_everything_to_one() {
-        let tags = [wish(Some("f-2"), 0, Some("a")), wish(Some("f-2"), 0, Some("b"))];
-        check(&[("all", "latest"), ("f-2", "90")], Ok(&[&[wish(None, 100, None)][..], &tags].concat()));
+        let tags = [TrafficTarget::part(Some("f-2"), 0, Some("a")), TrafficTarget::part(Some("f-2"), 0, Some("b"))];
+        check(&[("all", "latest"), ("f-2", "90")], Ok(&[&[TrafficTarget::part(None, 100, None)][..], &tags].concat()));
         check(
             &[("all", "f-2"), ("latest", "nonsense")],
-            Ok(&[wish(Some("f-2"), 100, Some("a")), wish(Some("f-2"), 0, Some("b"))]),
+            Ok(&[TrafficTarget::part(Some("f-2"), 100, Some("a")), TrafficTarget::part(Some("f-2"), 0, Some("b"))]),
         );
     }
 
     #[test]
     fn a_revision_that_has_gone_is_the_runtimes_to_refuse() {
-        let tags = [wish(Some("f-2"), 0, Some("a")), wish(Some("f-2"), 0, Some("b"))];
-        check(&[("f-0", "100")], Ok(&[&tags[..], &[wish(Some("f-0"), 100, None)]].concat()));
-        check(&[("all", "f-0")], Ok(&[&tags[..], &[wish(Some("f-0"), 100, None)]].concat()));
+        let tags = [TrafficTarget::part(Some("f-2"), 0, Some("a")), TrafficTarget::part(Some("f-2"), 0, Some("b"))];
+        check(&[("f-0", "100")], Ok(&[&tags[..], &[TrafficTarget::part(Some("f-0"), 100, None)]].concat()));
+        check(&[("all", "f-0")], Ok(&[&tags[..], &[TrafficTarget::part(Some("f-0"), 100, None)]].concat()));
     }
 
     #[test]

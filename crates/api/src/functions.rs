@@ -45,6 +45,16 @@ pub struct ServiceStatus {
     pub revisions: Vec<RevisionStatus>,
 }
 
+impl ServiceStatus {
+    /// What a person calls the function: its name, after its namespace where that is not the usual one.
+    pub fn label(&self) -> String {
+        match self.namespace.as_str() {
+            "default" => self.name.clone(),
+            namespace => format!("{namespace}/{}", self.name),
+        }
+    }
+}
+
 /// A revision's part of a Service's requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -80,6 +90,18 @@ pub struct TrafficTarget {
     /// A tag to reach it by.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tag: Option<String>,
+}
+
+impl TrafficTarget {
+    /// This part for a revision, or for the latest ready one if none is named.
+    pub fn part(revision: Option<&str>, percent: i64, tag: Option<&str>) -> Self {
+        Self {
+            revision_name: revision.map(str::to_owned),
+            latest_revision: Some(revision.is_none()),
+            percent: Some(percent),
+            tag: tag.map(str::to_owned),
+        }
+    }
 }
 
 /// How far a revision has come.

@@ -2,6 +2,7 @@
 //!
 //! No I/O, no clock, no engine. Everything here is data, its validation and its defaults.
 
+pub mod address;
 pub mod dataset;
 pub mod error;
 pub mod functions;

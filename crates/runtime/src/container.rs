@@ -4,7 +4,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use tokio::{
     net::TcpListener,
@@ -17,8 +16,8 @@ use crate::{
     failure::Failure,
     instance::Instance,
     intake::Intake,
-    server::{self, Body, Handle},
-    timing::{Times, Timing},
+    server::{self, Body, Handle, full},
+    timing::Times,
 };
 
 /// What a container serves.
@@ -81,9 +80,7 @@ impl Handle for Container {
             Ok(Err(failure)) => failure.response(),
             Err(_) => Failure::Timeout { limit: self.timeout }.response(),
         };
-        times.sandbox = response.extensions().get::<Timing>().map(|timing| timing.sandbox);
-        times.total = arrived.elapsed();
-        times.report(&self.revision, response.headers_mut());
-        response.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync())
+        times.end(arrived, &self.revision, &mut response);
+        response.map(full)
     }
 }

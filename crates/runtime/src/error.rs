@@ -7,14 +7,6 @@ type Source = Box<dyn Error + Send + Sync>;
 /// Why a runtime or a function cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// A function's description cannot be understood.
-    #[error("function `{function}`: {reason}")]
-    Spec {
-        /// The function's name, or the whole description if it gives none.
-        function: String,
-        /// What is wrong, what was expected.
-        reason: String,
-    },
     /// Wasmtime cannot be set up on this machine.
     #[error("cannot set up the WebAssembly engine")]
     Engine {
@@ -123,4 +115,10 @@ impl RuntimeError {
     pub(crate) fn engine(source: impl Into<Source>) -> Self {
         Self::Engine { source: source.into() }
     }
+}
+
+/// An error and all of its causes on one line, for the log.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -2,6 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
+use api::{ErrorBody, ErrorCode, ErrorDetail};
 use bytes::Bytes;
 use bytesize::ByteSize;
 use http::{Response, StatusCode, header};
@@ -44,26 +45,28 @@ fn time(duration: Duration) -> impl std::fmt::Display {
 }
 
 impl Failure {
-    fn status_and_code(&self) -> (StatusCode, &'static str) {
+    fn code(&self) -> ErrorCode {
         match self {
-            Self::BodyBroken { .. } | Self::BodySlow { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
-            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::BodyBroken { .. } | Self::BodySlow { .. } => ErrorCode::BadRequest,
+            Self::BodyTooLarge { .. } => ErrorCode::TooLarge,
             Self::OutOfMemory { .. }
             | Self::AnswerTooLarge { .. }
             | Self::Trap { .. }
             | Self::NoAnswer { .. }
             | Self::NoSandbox { .. }
-            | Self::Lost => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Self::NoPlace { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            | Self::Lost => ErrorCode::Internal,
+            Self::NoPlace { .. } => ErrorCode::Unavailable,
+            Self::Timeout { .. } => ErrorCode::Timeout,
         }
     }
 
     /// The answer: `{"error":{"code":…,"message":…}}` with the status that belongs to the code. The cause stays here.
     pub(crate) fn response(&self) -> Response<Bytes> {
-        let (status, code) = self.status_and_code();
-        let body = serde_json::json!({ "error": { "code": code, "message": self.to_string() } });
-        let mut response = Response::new(Bytes::from(body.to_string()));
+        let code = self.code();
+        let status = StatusCode::from_u16(code.status()).expect("every code has an HTTP status");
+        let body = ErrorBody::from(ErrorDetail::new(code, self.to_string()));
+        let body = serde_json::to_vec(&body).expect("an error body is plain data");
+        let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
@@ -71,17 +74,5 @@ impl Failure {
             headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
         }
         response
-    }
-
-    /// The whole chain of causes in one line, for the log.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
     }
 }

@@ -5,15 +5,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use activator::probe::{self, Health};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
     Control, Drained,
     control::{Revision, Routes},
-    server::{self, Body, Handle},
-    timing::{Times, Timing},
+    error::chain,
+    server::{self, Body, Handle, full},
+    timing::Times,
 };
 
 /// Serves all functions by their hosts, or one of them whatever the host says.
@@ -57,7 +58,7 @@ impl Handle for Ingress {
         };
         let revision = Arc::clone(choice.revision);
         let mut added = HeaderMap::new();
-        for (name, value) in choice.headers.into_iter().flatten() {
+        for (name, value) in choice.headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 added.insert(name, value);
             }
@@ -73,7 +74,7 @@ async fn answer(revision: &Revision, request: Request<Incoming>, added: HeaderMa
     head.headers.extend(added);
     let mut response = match revision.intake.read(body).await {
         Err(failure) => {
-            tracing::debug!(revision = revision.id.revision, reason = failure.chain(), "refused");
+            tracing::debug!(revision = revision.id.revision, reason = chain(&failure), "refused");
             failure.response().map(full)
         }
         Ok((body, share)) => {
@@ -89,9 +90,7 @@ async fn answer(revision: &Revision, request: Request<Incoming>, added: HeaderMa
             answered.response.map(|body| body.map_err(Into::into).boxed_unsync())
         }
     };
-    times.sandbox = response.extensions().get::<Timing>().map(|timing| timing.sandbox);
-    times.total = arrived.elapsed();
-    times.report(&revision.id.revision, response.headers_mut());
+    times.end(arrived, &revision.id.revision, &mut response);
     revision.counters.answered(response.status().as_u16(), times.total, times.cold_start);
     response
 }
@@ -107,8 +106,4 @@ fn text(status: StatusCode, body: &'static str) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
-}
-
-fn full(body: Bytes) -> Body {
-    Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }

@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     compute::Compute,
+    error::chain,
     failure::Failure,
     sandbox::{Blueprint, Sandbox},
     timing::Timing,
@@ -83,7 +84,7 @@ impl Instance {
         // It may still be finishing up.
         drop(guest.detach());
         let mut response = reply.answer.unwrap_or_else(|failure| {
-            tracing::warn!(revision = self.blueprint.name(), reason = failure.chain(), "failed");
+            tracing::warn!(revision = self.blueprint.name(), reason = chain(&failure), "failed");
             failure.response()
         });
         if let Some(start) = reply.start {

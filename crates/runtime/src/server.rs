@@ -4,7 +4,7 @@ use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, tim
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -27,6 +27,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The body of an answer on its way out.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// A whole body.
+pub(crate) fn full(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// What answers the requests of a listener.
 pub(crate) trait Handle: Send + Sync + 'static {

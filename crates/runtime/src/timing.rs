@@ -2,7 +2,8 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use tokio::time::Instant;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -30,9 +31,16 @@ pub(crate) struct Times {
 }
 
 impl Times {
+    /// The answer's head is there: takes what its instance tells, and reports all of it.
+    pub(crate) fn end<B>(&mut self, arrived: Instant, revision: &str, response: &mut Response<B>) {
+        self.sandbox = response.extensions().get::<Timing>().map(|timing| timing.sandbox);
+        self.total = arrived.elapsed();
+        self.report(revision, response.headers_mut());
+    }
+
     /// Adds `Server-Timing`, in milliseconds: `cold` (time from zero instances to the first) if the revision had
     /// none, `queue`, `sandbox` if one had to be started, `total`. A function's own entries come before them.
-    pub(crate) fn report(&self, revision: &str, headers: &mut HeaderMap) {
+    fn report(&self, revision: &str, headers: &mut HeaderMap) {
         let mut text = String::with_capacity(96);
         let mut add = |name: &str, time: Duration| {
             let separator = if text.is_empty() { "" } else { ", " };

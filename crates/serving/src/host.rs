@@ -119,7 +119,7 @@ fn has_top_level_domain(name: &str) -> bool {
 }
 
 /// A host as a request names it, without the port and in lower case.
-pub(crate) fn normalized(host: &str) -> String {
+pub fn normalized(host: &str) -> String {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
         _ => host,

@@ -142,26 +142,25 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
     }
 
     let initialises = !ingredients.mounted.is_empty() && snapshot::exports(&wasm, INIT);
-    let baked = match initialises {
-        true => {
-            let since = Instant::now();
-            let instrumented = ingredients.of_component(&engine, "instrumented");
-            let (plan, component) = snapshot::instrument(&wasm, |wasm| {
-                if let Some(component) = artefacts.find(&engine, &instrumented) {
-                    return Ok(component);
-                }
-                // Its functions are no use to later compilations: instrumented ones are others.
-                let artefact = compile(&engine::compiling(None)?, wasm, recipe)?;
-                keep(artefacts, &instrumented, &artefact, b"{}")?;
-                load(&engine, artefacts, &instrumented)
-            })?;
-            took.instrument = ms(since);
-            let since = Instant::now();
-            let baked = snapshot::run(plan, &component, recipe).await?;
-            took.initialise = ms(since);
-            Some(baked)
-        }
-        false => None,
+    let baked = if initialises {
+        let since = Instant::now();
+        let instrumented = ingredients.of_component(&engine, "instrumented");
+        let (plan, component) = snapshot::instrument(&wasm, |wasm| {
+            if let Some(component) = artefacts.find(&engine, &instrumented) {
+                return Ok(component);
+            }
+            // Its functions are no use to later compilations: instrumented ones are others.
+            let artefact = compile(&engine::compiling(None)?, wasm, recipe)?;
+            keep(artefacts, &instrumented, &artefact, b"{}")?;
+            load(&engine, artefacts, &instrumented)
+        })?;
+        took.instrument = ms(since);
+        let since = Instant::now();
+        let baked = snapshot::run(plan, &component, recipe).await?;
+        took.initialise = ms(since);
+        Some(baked)
+    } else {
+        None
     };
 
     let since = Instant::now();

@@ -41,6 +41,13 @@ pub(crate) fn followed(manifest: &Value, places: &Places) -> Result<Value, PlanE
     Ok(manifest)
 }
 
+/// Whether a manifest mounts anything that may be a link.
+pub(crate) fn may_move(manifest: &Value) -> bool {
+    list(manifest.pointer("/spec/template/spec/containers"))
+        .flat_map(|container| list(container.get("volumeMounts")))
+        .any(|mount| mount.get("subPath").and_then(Value::as_str).is_some_and(|path| !path.is_empty()))
+}
+
 fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     value.and_then(Value::as_array).into_iter().flatten()
 }
@@ -71,6 +78,7 @@ mod tests {
         };
         let link = dir.path().join("models/m/current");
         let written = manifest("models/m/current");
+        assert!(may_move(&written) && !may_move(&json!({ "spec": {} })));
         assert_eq!(followed(&written, &places).unwrap(), written, "there is nothing to follow yet");
         symlink("v1", &link).unwrap();
         assert_eq!(followed(&written, &places).unwrap(), manifest("models/m/v1"));

@@ -20,6 +20,7 @@ use std::{
 use api::functions::{ServiceStatus, TrafficTarget};
 use serving::{
     Manifests,
+    host::normalized,
     routing::{Headers, Rule},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -74,7 +75,7 @@ enum Command {
     Delete { key: Key, reply: Reply<()> },
     Status(oneshot::Sender<Scrape>),
     Prepared { key: Key, revision: Arc<Revision>, outcome: plane::Prepared },
-    Followed { key: Key, manifest: serde_json::Value },
+    Looked(Vec<plane::Looked>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -182,7 +183,8 @@ pub(crate) struct Route {
 /// Who got a request, and what is set in it.
 pub(crate) struct Choice<'a> {
     pub(crate) revision: &'a Arc<Revision>,
-    pub(crate) headers: [&'a Headers; 2],
+    /// Those that only tell the activator which revision is meant are left out: here it is the revision's own.
+    pub(crate) headers: &'a Headers,
 }
 
 impl Routes {
@@ -198,13 +200,7 @@ impl Routes {
 impl Table {
     /// The route of a host as a request names it, or of the Service whose own port was called.
     pub(crate) fn route(&self, host: &str, service: Option<&Key>) -> Option<&Arc<Route>> {
-        let without_port = host
-            .rsplit_once(':')
-            .map_or(host, |(name, port)| if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host });
-        self.hosts
-            .get(without_port)
-            .or_else(|| self.hosts.get(&without_port.to_ascii_lowercase()))
-            .or_else(|| self.services.get(service?))
+        self.hosts.get(&normalized(host)).or_else(|| self.services.get(service?))
     }
 }
 
@@ -214,6 +210,6 @@ impl Route {
         let path = self.rule.path(header)?;
         let split = path.choose(random)?;
         let revision = self.revisions.get(&split.revision)?;
-        Some(Choice { revision, headers: [&path.append_headers, &split.append_headers] })
+        Some(Choice { revision, headers: &path.append_headers })
     }
 }

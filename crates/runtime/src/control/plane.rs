@@ -1,13 +1,16 @@
 //! The task that owns all Services.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    net::SocketAddr,
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
 
-use api::functions::{ServiceStatus, Status, TrafficTarget};
+use api::{
+    address::local_url,
+    functions::{ServiceStatus, Status, TrafficTarget},
+};
 use autoscaler::revision::Snapshot;
 use bytes::Bytes;
 use http::Request;
@@ -29,6 +32,7 @@ use crate::{
     Runtime, RuntimeError,
     bake::Digest,
     clock::Clock,
+    error::chain,
     metrics::{Scrape, resident_bytes},
     sandbox::Blueprint,
 };
@@ -48,6 +52,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// How much of a failed readiness check's answer is repeated.
 const MAX_QUOTED: usize = 500;
+
+/// Where the links of a manifest lead, or why that cannot be told.
+pub(super) type Looked = (Key, Arc<Value>, Result<Value, String>);
 
 /// What came of preparing a revision.
 pub(super) type Prepared = Result<(Arc<Blueprint>, Digest), String>;
@@ -69,12 +76,24 @@ pub(super) struct Live {
 struct Service {
     state: ServiceState,
     /// The manifest as its author wrote it.
-    written: Value,
+    written: Arc<Value>,
     /// The same with its links followed.
-    followed: Value,
+    followed: Arc<Value>,
+    /// Why they could not be followed when last looked at.
+    complaint: Option<String>,
     live: BTreeMap<String, Live>,
     is_dirty: bool,
 }
+
+impl Service {
+    /// A Service that nothing lives of yet, and that is not saved.
+    fn new(state: ServiceState, written: Arc<Value>, followed: Arc<Value>) -> Self {
+        Self { state, written, followed, complaint: None, live: BTreeMap::new(), is_dirty: true }
+    }
+}
+
+/// A Service as it would be: its state, what changes, and its manifest as written and with its links followed.
+type Admitted = (ServiceState, Changes, [Arc<Value>; 2]);
 
 pub(super) struct Plane {
     runtime: Arc<Runtime>,
@@ -86,8 +105,8 @@ pub(super) struct Plane {
     commands: mpsc::WeakUnboundedSender<Command>,
     notices: (mpsc::UnboundedSender<(Arc<Id>, Notice)>, mpsc::UnboundedReceiver<(Arc<Id>, Notice)>),
     services: BTreeMap<Key, Service>,
-    /// Services whose links are being followed.
-    following: HashSet<Key>,
+    /// Whether links are being followed.
+    is_looking: bool,
 }
 
 impl Plane {
@@ -111,7 +130,7 @@ impl Plane {
             commands,
             notices: mpsc::unbounded_channel(),
             services: BTreeMap::new(),
-            following: HashSet::new(),
+            is_looking: false,
         };
         for saved in saved {
             plane.restore(saved);
@@ -125,7 +144,7 @@ impl Plane {
         let metadata = &state.service().metadata;
         let key = (metadata.namespace().to_owned(), metadata.name.clone());
         let revisions: Vec<_> = state.revisions().map(|revision| revision.name.clone()).collect();
-        let service = Service { state, followed: written.clone(), written, live: BTreeMap::new(), is_dirty: false };
+        let service = Service { is_dirty: false, ..Service::new(state, Arc::clone(&written), written) };
         self.services.insert(key.clone(), service);
         for name in revisions {
             self.start(&key, &name, scaling.get(&name).cloned());
@@ -176,7 +195,7 @@ impl Plane {
                 let _ = reply.send(self.scrape());
             }
             Command::Prepared { key, revision, outcome } => self.prepared(&key, &revision, outcome),
-            Command::Followed { key, manifest } => self.followed(&key, manifest),
+            Command::Looked(looked) => self.looked(looked),
             Command::Stop(_) => unreachable!("ends the loop"),
         }
     }
@@ -199,7 +218,7 @@ impl Plane {
     fn apply(&mut self, manifests: Manifests) -> Result<Vec<ServiceStatus>, ControlError> {
         let config = self.merged(manifests.config);
         let mut faults = Vec::new();
-        let mut accepted: BTreeMap<Key, (ServiceState, Changes, [Value; 2])> = BTreeMap::new();
+        let mut accepted: BTreeMap<Key, Admitted> = BTreeMap::new();
         for manifest in manifests.services {
             let key = (manifest.service.metadata.namespace().to_owned(), manifest.service.metadata.name.clone());
             match self.admit(&key, manifest, &config) {
@@ -221,8 +240,7 @@ impl Plane {
                     service.is_dirty = true;
                 }
                 None => {
-                    let service = Service { state, written, followed, live: BTreeMap::new(), is_dirty: true };
-                    self.services.insert(key.clone(), service);
+                    self.services.insert(key.clone(), Service::new(state, written, followed));
                 }
             }
             self.absorb(&key, changes);
@@ -232,31 +250,25 @@ impl Plane {
     }
 
     /// What a manifest comes to, without any effect yet.
-    fn admit(
-        &self,
-        key: &Key,
-        manifest: ServiceManifest,
-        config: &Config,
-    ) -> Result<(ServiceState, Changes, [Value; 2]), String> {
-        let written = manifest.written.clone();
+    fn admit(&self, key: &Key, manifest: ServiceManifest, config: &Config) -> Result<Admitted, String> {
+        let written = Arc::new(manifest.written.clone());
         let followed = links::followed(&written, &self.settings.places).map_err(|error| error.to_string())?;
         let manifest = with(manifest, &followed)?;
-        let owner_of = self.owners(key);
-        let context = Context { owner_of: &owner_of, ..Context::new(config, self.clock.now()) };
-        let (state, changes) = match self.services.get(key) {
-            None => ServiceState::create(&manifest, &context).map_err(|errors| errors.to_string())?,
+        let admitted = self.judged(key, config, |context| match self.services.get(key) {
+            None => ServiceState::create(&manifest, context),
             Some(service) => {
                 let mut state = service.state.clone();
-                let changes = state.apply(&manifest, &context).map_err(|errors| errors.to_string())?;
-                (state, changes)
+                let changes = state.apply(&manifest, context)?;
+                Ok((state, changes))
             }
-        };
+        });
+        let (state, changes) = admitted.map_err(|errors| errors.to_string())?;
         for name in &changes.created {
             if let Some(revision) = state.revision(name) {
                 Plan::of(&key.1, revision, &self.settings.places).map_err(|error| error.to_string())?;
             }
         }
-        Ok((state, changes, [written, followed]))
+        Ok((state, changes, [written, Arc::new(followed)]))
     }
 
     /// The cluster's settings as these manifests change them; what they do not speak of stays.
@@ -271,24 +283,18 @@ impl Plane {
     }
 
     fn set_traffic(&mut self, key: &Key, targets: Vec<TrafficTarget>) -> Result<ServiceStatus, ControlError> {
-        let not_found = || ControlError::NotFound { namespace: key.0.clone(), name: key.1.clone() };
-        let mut edited = self.services.get(key).ok_or_else(not_found)?.state.clone();
-        let mut service = edited.service().clone();
-        service.spec.traffic = targets.into_iter().map(target).collect();
-        let changes = {
-            let owner_of = self.owners(key);
-            let context = Context { owner_of: &owner_of, ..Context::new(&self.config, self.clock.now()) };
-            edited.update(service, &context).map_err(|errors| ControlError::Refused(errors.to_string()))?
-        };
-        self.services.get_mut(key).ok_or_else(not_found)?.state = edited;
-        self.absorb(key, changes);
+        self.try_change(key, |state, context| {
+            let mut service = state.service().clone();
+            service.spec.traffic = targets.into_iter().map(target).collect();
+            state.update(service, context).map_err(|errors| ControlError::Refused(errors.to_string()))
+        })
+        .ok_or_else(|| not_found(key))??;
         self.save();
-        self.status(key).ok_or_else(not_found)
+        self.status(key).ok_or_else(|| not_found(key))
     }
 
     fn delete(&mut self, key: &Key) -> Result<(), ControlError> {
-        let not_found = || ControlError::NotFound { namespace: key.0.clone(), name: key.1.clone() };
-        let service = self.services.remove(key).ok_or_else(not_found)?;
+        let service = self.services.remove(key).ok_or_else(|| not_found(key))?;
         self.route();
         for live in service.live.values() {
             live.revision.close();
@@ -305,17 +311,32 @@ impl Plane {
     }
 
     fn change(&mut self, key: &Key, event: impl FnOnce(&mut ServiceState, &Context<'_>) -> Changes) {
-        let Some(mut state) = self.services.get(key).map(|service| service.state.clone()) else { return };
-        let changes = {
-            let owner_of = self.owners(key);
-            let context = Context { owner_of: &owner_of, ..Context::new(&self.config, self.clock.now()) };
-            event(&mut state, &context)
+        self.try_change(key, |state, context| Ok::<_, Infallible>(event(state, context)));
+    }
+
+    /// Lets an event happen to a Service and does what it calls for; an event that fails changes nothing. `None` if
+    /// there is no such Service.
+    fn try_change<E>(
+        &mut self,
+        key: &Key,
+        event: impl FnOnce(&mut ServiceState, &Context<'_>) -> Result<Changes, E>,
+    ) -> Option<Result<(), E>> {
+        let mut state = self.services.get(key)?.state.clone();
+        let changes = match self.judged(key, &self.config, |context| event(&mut state, context)) {
+            Ok(changes) => changes,
+            Err(error) => return Some(Err(error)),
         };
-        if let Some(service) = self.services.get_mut(key) {
-            service.is_dirty |= service.state != state;
-            service.state = state;
-        }
+        let service = self.services.get_mut(key)?;
+        service.is_dirty |= service.state != state;
+        service.state = state;
         self.absorb(key, changes);
+        Some(Ok(()))
+    }
+
+    /// What an event of this Service is judged by.
+    fn judged<T>(&self, key: &Key, config: &Config, event: impl FnOnce(&Context<'_>) -> T) -> T {
+        let owner_of = self.owners(key);
+        event(&Context { owner_of: &owner_of, ..Context::new(config, self.clock.now()) })
     }
 
     /// Does what an event calls for.
@@ -461,39 +482,60 @@ impl Plane {
 
     /// Looks where the links of all manifests lead.
     fn look(&mut self) {
-        for (key, service) in &self.services {
-            if service.written.pointer("/spec/template/spec/volumes").is_none() || !self.following.insert(key.clone()) {
+        if std::mem::replace(&mut self.is_looking, true) {
+            return;
+        }
+        let mounting = self.services.iter().filter(|(_, service)| links::may_move(&service.written));
+        let mounting: Vec<_> = mounting.map(|(key, service)| (key.clone(), Arc::clone(&service.written))).collect();
+        let (places, commands) = (self.settings.places.clone(), self.commands.clone());
+        self.runtime.compute.blocking(move || {
+            let look = |(key, written): (Key, Arc<Value>)| {
+                let manifest = links::followed(&written, &places).map_err(|error| error.to_string());
+                (key, written, manifest)
+            };
+            let looked = mounting.into_iter().map(look).collect();
+            if let Some(commands) = commands.upgrade() {
+                let _ = commands.send(Command::Looked(looked));
+            }
+        });
+    }
+
+    fn looked(&mut self, looked: Vec<Looked>) {
+        self.is_looking = false;
+        for (key, written, manifest) in looked {
+            let Some(service) = self.services.get_mut(&key) else { continue };
+            // Another manifest may have been applied meanwhile.
+            if !Arc::ptr_eq(&service.written, &written) {
                 continue;
             }
-            let (key, written) = (key.clone(), service.written.clone());
-            let (places, commands) = (self.settings.places.clone(), self.commands.clone());
-            self.runtime.compute.blocking(move || {
-                let manifest = links::followed(&written, &places).unwrap_or_else(|error| {
-                    tracing::warn!(service = key.1, %error, "a link cannot be followed");
-                    Value::Null
-                });
-                if let Some(commands) = commands.upgrade() {
-                    let _ = commands.send(Command::Followed { key, manifest });
+            match manifest {
+                Ok(manifest) => {
+                    service.complaint = None;
+                    if manifest != *service.followed {
+                        self.follow(&key, manifest);
+                    }
                 }
-            });
+                Err(error) => {
+                    if service.complaint.as_ref() != Some(&error) {
+                        tracing::warn!(service = key.1, error, "a link cannot be followed");
+                        service.complaint = Some(error);
+                    }
+                }
+            }
         }
     }
 
-    /// Applies a manifest anew if its links lead elsewhere.
-    fn followed(&mut self, key: &Key, manifest: Value) {
-        self.following.remove(key);
+    /// Applies a manifest anew whose links lead elsewhere.
+    fn follow(&mut self, key: &Key, manifest: Value) {
         let Some(service) = self.services.get_mut(key) else { return };
-        if manifest.is_null() || manifest == service.followed {
-            return;
-        }
         let source = ServiceManifest {
             service: service.state.service().clone(),
-            written: service.written.clone(),
+            written: Value::clone(&service.written),
             place: serving::manifest::Place { file: key.1.clone(), line: 0, column: 0 },
         };
         // Whatever comes of it, it is not tried again until the links lead elsewhere.
-        service.followed = manifest;
-        match self.admit(key, source, &self.config.clone()) {
+        service.followed = Arc::new(manifest);
+        match self.admit(key, source, &self.config) {
             Ok((state, changes, _)) => {
                 if let Some(service) = self.services.get_mut(key) {
                     service.state = state;
@@ -548,8 +590,11 @@ impl Plane {
                 continue;
             }
             let scaling = service.live.iter().map(|(name, live)| (name.clone(), live.revision.snapshot()));
-            let saved =
-                Saved { state: service.state.clone(), written: service.written.clone(), scaling: scaling.collect() };
+            let saved = Saved {
+                state: service.state.clone(),
+                written: Arc::clone(&service.written),
+                scaling: scaling.collect(),
+            };
             if let Err(error) = self.folder.write(&key.0, &key.1, &saved) {
                 tracing::warn!(service = key.1, %error, "what must survive a restart cannot be saved; trying again");
                 service.is_dirty = true;
@@ -571,7 +616,7 @@ impl Plane {
 
     fn status(&self, key: &Key) -> Option<ServiceStatus> {
         let service = self.services.get(key)?;
-        let own = self.settings.exposed.get(&key.1).map(|address| format!("http://{}/", reachable(*address)));
+        let own = self.settings.exposed.get(&key.1).map(|address| local_url(*address));
         let url = own.unwrap_or_else(|| {
             let url = service.state.status().url;
             match self.settings.port {
@@ -605,7 +650,7 @@ async fn prepare(runtime: &Runtime, revision: &Revision, artefact: Option<Digest
     };
     let instance = Arc::new(revision.instance(&blueprint));
     match &revision.plan.ready {
-        None => instance.start_one().await.map_err(|failure| failure.chain())?,
+        None => instance.start_one().await.map_err(|failure| chain(&failure))?,
         Some(path) => {
             let mut request = Request::new(Bytes::new());
             *request.uri_mut() = path.clone().into();
@@ -639,17 +684,6 @@ fn target(wish: TrafficTarget) -> serving::resource::TrafficTarget {
     }
 }
 
-/// Where a server is reached from this machine: one that listens everywhere listens on loopback too.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, v6.port())),
-        other => other,
-    }
-}
-
-/// An error and all of its causes on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+fn not_found(key: &Key) -> ControlError {
+    ControlError::NotFound { namespace: key.0.clone(), name: key.1.clone() }
 }

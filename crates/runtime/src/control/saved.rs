@@ -5,6 +5,7 @@ use std::{
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use autoscaler::revision::Snapshot;
@@ -17,7 +18,7 @@ use serving::ServiceState;
 pub(crate) struct Saved {
     pub(crate) state: ServiceState,
     /// The manifest as its author wrote it, with links in it still links.
-    pub(crate) written: Value,
+    pub(crate) written: Arc<Value>,
     /// The scaling of its revisions.
     pub(crate) scaling: BTreeMap<String, Snapshot>,
 }

@@ -89,7 +89,8 @@ impl<'a> Builder<'a> {
         for (label, value) in labels {
             command.args(["--label", &format!("{label}={value}")]);
         }
-        command.arg(context).env("SOURCE_DATE_EPOCH", "0");
+        // Docker would else add to each image when and how it was built.
+        command.arg(context).env("SOURCE_DATE_EPOCH", "0").env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
         let said = tools::output(&mut command)?;
         ensure!(said.status.success(), "{name} could not build {tag}: {}", tools::complaint(&said));
         Ok(())

@@ -55,7 +55,7 @@ fn a_misspelt_field_is_refused_here_as_well() {
         assert!(text.contains(right));
         let error = Manifests::parse("inference.yaml", &text.replace(right, wrong)).unwrap_err();
         let ManifestError::Invalid(problems) = error else { panic!("{error}") };
-        assert!(problems[0].message.contains(&format!("unknown field \"spec.template.spec")), "{}", problems[0]);
+        assert!(problems[0].message.contains("unknown field \"spec.template.spec"), "{}", problems[0]);
     }
 }
 

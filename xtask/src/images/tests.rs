@@ -42,7 +42,9 @@ impl Bench {
         let ldd = format!("PATH='{path}' exec '{}' \"$@\"", ldd.display());
         let fake = FakeTools::new(&[("buildah", &with_own_storage), ("ldd", &ldd)]);
         Builder::find(&fake.tools(), Some(Program::Buildah)).ok()?;
-        Some(Self { folder, fake })
+        let bench = Self { folder, fake };
+        let may_mount = bench.shell("mount -t proc proc /proc", &[]).output().ok()?.status.success();
+        may_mount.then_some(bench)
     }
 
     /// Runs what the image runs, with further arguments, as the image's user in the image's root.
@@ -63,6 +65,11 @@ impl Bench {
              mkdir -p proc; mount -t proc proc proc\n\
              {line}"
         );
+        self.shell(&script, &[&[image], arguments].concat())
+    }
+
+    /// A shell that may mount, with processes of its own that end when it does.
+    fn shell(&self, script: &str, arguments: &[&str]) -> Command {
         let is_root = fs::metadata("/proc/self").expect("/proc is there").uid() == 0;
         let mut command = match is_root {
             true => Command::new("unshare"),
@@ -72,7 +79,7 @@ impl Bench {
             command.args(["unshare", "unshare"]);
         }
         let path = format!("{}:{}", self.fake.path().display(), env::var("PATH").expect("a search path"));
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", &script, "sh", image]);
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", script, "sh"]);
         command.args(arguments).env("PATH", path);
         command
     }

@@ -215,11 +215,14 @@ async fn burst(arguments: &Arguments) -> Result<()> {
     let request = client::predict(&picture::jpeg()?);
     let function = Function { window: 6, ..Function::inference("burst".to_owned()) };
     let warm = Function { min_scale: 4, ..Function::inference("warm".to_owned()) };
-    let runtime = Runtime::start(arguments, &[function.clone(), warm.clone()]).await?;
     let cores = std::thread::available_parallelism()?.get();
     let span = Duration::from_secs(arguments.seconds);
+    let runtime = Runtime::start(arguments, &[warm.clone()]).await?;
     let steady = Load::run(runtime.ingress, &runtime.to("warm", &request), cores, span).await?;
     let bound = REQUESTS as f64 / steady.per_second();
+    drop(runtime);
+
+    let runtime = Runtime::start(arguments, &[function.clone()]).await?;
     runtime.until_zero(&function.name).await?;
     let before = runtime.status().await?.resident_bytes;
 

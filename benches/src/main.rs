@@ -10,6 +10,7 @@ mod table;
 
 use std::{
     path::PathBuf,
+    slice,
     time::{Duration, Instant},
 };
 
@@ -112,7 +113,7 @@ async fn cold(arguments: &Arguments) -> Result<()> {
         (0..n).map(|n| Function { window: 6, ..Function::inference(format!("cold-{n}")) }).collect();
     let warm = Function { min_scale: 1, ..Function::inference("warm".to_owned()) };
     for (what, request) in [("empty", client::live()), ("picture", client::predict(&picture::jpeg()?))] {
-        let runtime = Runtime::start(arguments, &[functions.as_slice(), &[warm.clone()]].concat()).await?;
+        let runtime = Runtime::start(arguments, &[functions.as_slice(), slice::from_ref(&warm)].concat()).await?;
         let mut warm_times = Vec::new();
         let mut client = Client::connect(runtime.ingress).await?;
         for _ in 0..n {
@@ -282,7 +283,7 @@ async fn soak(arguments: &Arguments) -> Result<()> {
     const CLIENTS: usize = 8;
     let registry = Registry::of(&arguments.model)?;
     let function = Function { min_scale: 1, sub_path: Some("current"), ..Function::inference("soak".to_owned()) };
-    let runtime = Runtime::over(arguments, &[function.clone()], registry.folder(), PATIENCE).await?;
+    let runtime = Runtime::over(arguments, slice::from_ref(&function), registry.folder(), PATIENCE).await?;
     let ask = runtime.to(&function.name, &client::predict(&picture::jpeg()?));
     let span = Duration::from_secs(60 * arguments.minutes);
     let start = Instant::now();

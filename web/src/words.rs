@@ -157,6 +157,7 @@ pub fn reason(reason: impl Borrow<RejectReason>) -> &'static str {
         RejectReason::Undecodable => "broken",
         RejectReason::TooLarge => "too large",
         RejectReason::TooSmall => "too small",
+        RejectReason::ProcessingFailed => "preprocessing fails at it",
         RejectReason::Duplicate => "duplicate",
         RejectReason::ConflictingLabels => "under several labels",
         RejectReason::Leak => "would leak between splits",

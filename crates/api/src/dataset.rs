@@ -153,6 +153,8 @@ pub enum RejectReason {
     TooLarge,
     /// Fewer pixels than allowed.
     TooSmall,
+    /// The preprocess function fails at it time and again, alone too, while it answers for other pictures.
+    ProcessingFailed,
     /// The same picture is already in the dataset under the same label.
     Duplicate,
     /// The same picture lies under several labels, so none can be trusted.

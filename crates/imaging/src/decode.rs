@@ -12,7 +12,7 @@ use image::{
 use crate::{
     ImagingError, Limits,
     color::{Raster, to_8_bit, try_zeros},
-    jpeg, orientation, png, webp,
+    jpeg, orientation, png, tiff, webp,
 };
 
 /// Enough for a 16-bit RGBA row of the longest side, and for any honest metadata.
@@ -27,6 +27,7 @@ pub(crate) struct Decoded {
 /// What the headers lead to: pixels can be had from it, and nothing large was allocated for it.
 enum Opened<'a> {
     Jpeg(jpeg::Header<'a>),
+    Tiff { header: Box<tiff::Header<'a>>, working_bytes: u64 },
     Other { decoder: Box<dyn ImageDecoder + 'a>, working_bytes: u64 },
 }
 
@@ -35,6 +36,7 @@ pub(crate) fn decode(bytes: &[u8], format: Format, limits: &Limits) -> Result<De
     let (opened, orientation) = open(bytes, format, limits)?;
     let raster = match opened {
         Opened::Jpeg(header) => jpeg::decode(bytes, &header, limits)?,
+        Opened::Tiff { header, working_bytes } => tiff::decode(*header, working_bytes, limits)?,
         Opened::Other { decoder, working_bytes } => {
             let (width, height) = decoder.dimensions();
             let color = decoder.color_type();
@@ -56,6 +58,7 @@ pub(crate) fn upright_size(bytes: &[u8], format: Format, limits: &Limits) -> Res
     let (opened, orientation) = open(bytes, format, limits)?;
     let (width, height) = match opened {
         Opened::Jpeg(header) => (header.frame.width, header.frame.height),
+        Opened::Tiff { header, .. } => (header.width, header.height),
         Opened::Other { decoder, .. } => decoder.dimensions(),
     };
     Ok(orientation::upright_size(orientation, width, height))
@@ -95,10 +98,16 @@ fn open<'a>(bytes: &'a [u8], format: Format, limits: &Limits) -> Result<(Opened<
         }
         Format::Bmp => (Box::new(BmpDecoder::new(reader).map_err(fault)?), Orientation::NoTransforms, 0),
         Format::Tiff => {
+            let jpeg_bytes = tiff::jpeg_bytes(bytes, limits)?;
+            if let Some(header) = tiff::header(bytes)? {
+                limits.check_size(header.width, header.height)?;
+                let orientation = header.orientation;
+                return Ok((Opened::Tiff { header: header.into(), working_bytes: jpeg_bytes }, orientation));
+            }
             let mut decoder = TiffDecoder::new(reader).map_err(fault)?;
             let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
             // Decoded into a buffer of its own, with four channels where it is CMYK.
-            let working = decoder.total_bytes().saturating_mul(4) / 3;
+            let working = decoder.total_bytes().saturating_mul(4) / 3 + jpeg_bytes;
             (Box::new(decoder), orientation, working)
         }
     };

@@ -178,6 +178,12 @@ pub(crate) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<R
     Ok(Raster { width, height, channels: 3, data })
 }
 
+/// Bytes that decoding holds at once, the decoded picture included.
+pub(crate) fn decoding_bytes(bytes: &[u8], header: &Header) -> Result<u64, ImagingError> {
+    let scans = walk_scans(bytes, header)?;
+    Ok(header.frame.decoding_bytes(&scans) + scans.end as u64)
+}
+
 impl Frame {
     /// The picture, and the coefficients where they have to be kept until the last scan.
     fn decoding_bytes(&self, scans: &Scans) -> u64 {

@@ -8,12 +8,18 @@
 //! - **First picture only**: the first frame of a GIF, an animated WebP or an APNG, the first page of a TIFF.
 //! - **Samples are taken as sRGB.** ICC profiles and gamma chunks are ignored. 16-bit samples are divided by 257
 //!   and rounded, float samples (TIFF) are clamped to 0..=1, gray is repeated, CMYK JPEGs are read as Adobe writes
-//!   them (inverted). Palette and Lab TIFFs, 12-bit and arithmetic-coded JPEGs are refused.
+//!   them (inverted), TIFF palettes keep the high byte of their 16-bit colours, YCbCr in TIFF is full-range BT.601.
 //! - **Transparency**: `(colour·alpha + background·(255 − alpha)) / 255`, rounded, on sRGB values, before resizing.
 //! - **Resize**: see [`api::picture::Fit`] and [`api::picture::Filter`]; a picture of exactly the asked size is copied.
 //! - **Upright**: EXIF orientation of JPEG, PNG, WebP and TIFF; where there is none, uncompressed XMP's
 //!   `tiff:Orientation` of JPEG, PNG and WebP. It is applied after resampling, with the asked size turned likewise,
 //!   which spares a second copy of large pictures.
+//!
+//! What is recognised but not decoded is [`ImagingError::Undecodable`], with what the decoder says of it:
+//! - **JPEG**: samples of 12 bits, arithmetic coding, lossless and hierarchical frames, two components.
+//! - **TIFF**: Lab, palettes of 16 bits or with transparency, gray with transparency multiplied in, YCbCr with unusual
+//!   coefficients or subsampled outside of a JPEG, depths other than 1, 2, 4 (gray, palette), 8 and 16 bits and 32-bit
+//!   floats of RGB, signed samples; compressed as JPEG of the old kind (6), CCITT group 3, WebP or Zstandard.
 //!
 //! Left out on purpose: colour management, animation, metadata other than orientation, any cropping by content.
 
@@ -27,6 +33,7 @@ mod orientation;
 mod png;
 mod resize;
 mod sniff;
+mod tiff;
 mod webp;
 
 use api::{Format, PreprocessSpec, preprocess::Facts};

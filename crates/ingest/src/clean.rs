@@ -8,7 +8,7 @@ use api::{
     preprocess::Facts,
 };
 
-use crate::{layout::Labelled, near::Print};
+use crate::{IngestError, layout::Labelled, near::Print};
 
 /// Files with the same bytes.
 #[derive(Debug)]
@@ -60,6 +60,16 @@ pub(crate) fn reject_unusable(distinct: Distinct, fault: &ErrorDetail, rejected:
         _ => RejectReason::Undecodable,
     };
     rejected.extend(distinct.copies.into_iter().map(|file| reject(file, reason, &fault.message)));
+}
+
+/// Leaves out every copy of a picture at which preprocessing fails.
+pub(crate) fn reject_failed(distinct: Distinct, fault: &IngestError, rejected: &mut Vec<Rejected>) {
+    let told = match fault {
+        IngestError::Function { problem, .. } => format!("the preprocess function {problem}"),
+        other => other.to_string(),
+    };
+    let message = format!("preprocessing fails at this picture, though not at others: {told}");
+    rejected.extend(distinct.copies.into_iter().map(|file| reject(file, RejectReason::ProcessingFailed, &message)));
 }
 
 /// Leaves out pictures that are the same, and all of them where their labels differ.

@@ -31,6 +31,8 @@ pub struct Processed {
 pub enum Refusal {
     /// The picture is to blame; the next one may do.
     Picture(ErrorDetail),
+    /// The service fails at this picture and at no other; the next one may do.
+    Failed(IngestError),
     /// The service is to blame; nothing is known of the picture.
     Service(IngestError),
 }

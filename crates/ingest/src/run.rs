@@ -34,6 +34,8 @@ use crate::{
 const SIDES: [u32; 9] = [28, 32, 48, 64, 96, 128, 160, 192, 224];
 /// Pictures whose size decides about the side.
 const MEASURED: usize = 101;
+/// Pictures at which preprocessing fails, before there is an answer to any, that end an ingest.
+const HOPELESS: u64 = 10;
 /// Longest name of a dataset, in characters.
 const NAME_CHARS: usize = 100;
 
@@ -47,6 +49,30 @@ struct Batch {
     rejected: Vec<Rejected>,
     given: Vec<Split>,
     pictures: Vec<Distinct>,
+}
+
+/// Tells preprocessing that fails at a few pictures from one that fails at them all.
+struct Failures {
+    count: u64,
+    /// As many as end the ingest while there is no answer to any picture.
+    most: u64,
+    any_answer: bool,
+}
+
+impl Failures {
+    fn of(pictures: u64) -> Self {
+        Self { count: 0, most: pictures.min(HOPELESS), any_answer: false }
+    }
+
+    fn heed<T>(&mut self, result: &Result<T, Refusal>) {
+        self.any_answer |= matches!(result, Ok(_) | Err(Refusal::Picture(_)));
+    }
+
+    /// Gives the failure back as one of that picture, or as one of the whole ingest.
+    fn count(&mut self, failure: IngestError) -> Result<IngestError> {
+        self.count += 1;
+        if self.any_answer || self.count < self.most { Ok(failure) } else { Err(failure) }
+    }
 }
 
 impl<P: Preprocess> Ingest<P> {
@@ -108,14 +134,17 @@ impl<P: Preprocess> Ingest<P> {
             .map(|content| async move { self.preprocess.probe(read(&content).await?).await })
             .buffered(self.concurrency.max(1));
         let mut sides = vec![];
+        let mut failures = Failures::of(pictures.len() as u64);
         while sides.len() < MEASURED
             && let Some(probe) = probes.next().await
         {
+            failures.heed(&probe);
             match probe {
                 Ok(probe) if probe.width.min(probe.height) >= self.limits.min_side => {
                     sides.push(probe.width.min(probe.height));
                 }
                 Ok(_) | Err(Refusal::Picture(_)) => {}
+                Err(Refusal::Failed(e)) => drop(failures.count(e)?),
                 Err(Refusal::Service(e)) => return Err(e),
             }
             reporter.tell(Stage::Measure, sides.len() as u64, total)?;
@@ -146,8 +175,10 @@ impl<P: Preprocess> Ingest<P> {
             .buffered(self.concurrency.max(1));
         let work = async {
             let mut done = 0;
+            let mut failures = Failures::of(total);
             reporter.tell(Stage::Process, 0, total)?;
             while let Some((picture, result)) = processed.next().await {
+                failures.heed(&result);
                 match result.and_then(|processed| self.check_size(processed)) {
                     Ok(processed) => {
                         if to_writer.send((picture, processed)).await.is_err() {
@@ -155,6 +186,11 @@ impl<P: Preprocess> Ingest<P> {
                         }
                     }
                     Err(Refusal::Picture(fault)) => clean::reject_unusable(picture, &fault, &mut batch.rejected),
+                    Err(Refusal::Failed(e)) => {
+                        let e = failures.count(e)?;
+                        tracing::warn!(name = picture.copies[0].name, "left out, for {e}");
+                        clean::reject_failed(picture, &e, &mut batch.rejected);
+                    }
                     Err(Refusal::Service(e)) => return Err(e),
                 }
                 done += 1;

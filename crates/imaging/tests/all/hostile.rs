@@ -6,7 +6,7 @@ use api::{ErrorCode, PreprocessSpec};
 use image::{ImageFormat, metadata::Orientation};
 use imaging::{Limits, probe, process};
 
-use crate::fixtures::*;
+use crate::{fixtures::*, tiffs};
 
 /// Small numbers that look random and are the same every time.
 struct Dice(u64);
@@ -45,6 +45,7 @@ fn subjects() -> Vec<Vec<u8>> {
     let prefixed = [b"Exif\0\0".as_slice(), &exif].concat();
     let mut subjects: Vec<_> = one_of_each(41, 29).into_iter().map(|(_, bytes)| bytes).collect();
     subjects.extend(RARE_JPEGS.map(|(_, bytes)| bytes.to_vec()));
+    subjects.extend(tiffs::subjects());
     subjects.push(jpeg_with_app1(&jpeg(&oriented), &prefixed));
     subjects.push(png_with_chunk(&encode(oriented.clone(), ImageFormat::Png), b"eXIf", &exif, b"IDAT"));
     subjects.push(webp_with_chunk(&encode(oriented, ImageFormat::WebP), width, height, b"EXIF", &exif));

@@ -6,3 +6,5 @@ mod fixtures;
 mod hostile;
 mod odd;
 mod pictures;
+mod tiff_file;
+mod tiffs;

@@ -1,9 +1,17 @@
 //! The preprocess function, asked over HTTP one picture at a time.
 //!
 //! What is the function's fault is kept apart from what is the picture's: a function that is away never makes a good
-//! picture a rejected one.
+//! picture a rejected one, and a picture that the function breaks down over spoils no other. Who is to blame for a
+//! failure is found out with the function to ourselves, by asking for the picture and for one that is surely good in
+//! turns.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use api::{
     ErrorBody, ErrorCode, PreprocessSpec,
@@ -11,18 +19,25 @@ use api::{
 };
 use bytes::Bytes;
 use imaging::Probe;
-use reqwest::{StatusCode, Url, header::ACCEPT};
+use reqwest::{RequestBuilder, StatusCode, Url, header::ACCEPT};
 use safetensors::{Dtype, SafeTensors};
+use tokio::sync::RwLock;
 
 use super::{Preprocess, Processed, Refusal};
 use crate::IngestError;
+
+/// Failures over a picture beside others, before it is asked for alone.
+const FAILURES_BESIDE_OTHERS: u32 = 2;
+
+/// Failures over a picture alone, each followed by an answer to another picture, that prove it guilty.
+const PROOFS: u32 = 2;
 
 /// How long and how often the function is asked.
 #[derive(Clone, Debug)]
 pub struct Patience {
     /// For one answer, the picture's way there and back included.
     pub timeout: Duration,
-    /// Tries before giving up on a function that is away or overloaded.
+    /// Tries before giving up on a function that is away, overloaded or failing at whatever it is asked for.
     pub attempts: u32,
     /// Wait before the second try; it doubles from try to try.
     pub backoff: Duration,
@@ -34,12 +49,41 @@ impl Default for Patience {
     }
 }
 
-/// The preprocess function at a URL.
+/// The preprocess function at a URL. Clones take turns with each other.
 #[derive(Clone, Debug)]
 pub struct FunctionClient {
     url: Url,
     http: reqwest::Client,
     patience: Patience,
+    turns: Arc<Turns>,
+}
+
+/// What those who ask at the same time have to do with each other.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Held together by all who ask, and alone by whoever finds out what a failure comes from.
+    lock: RwLock<()>,
+    /// How often it came from the function, whatever the picture. Who waited meanwhile need not find out the same again.
+    function_faults: AtomicU64,
+}
+
+/// A final answer, or one that blames somebody for good.
+type Settled = Result<Bytes, Refusal>;
+
+/// Why a try settled nothing.
+struct Trouble {
+    kind: Kind,
+    error: IngestError,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The function is not there or has no place free; that says nothing of the picture.
+    Away,
+    /// The function failed, over this picture or by chance.
+    Failed,
+    /// The function did not answer in time, for this picture's sake or anyhow.
+    Silent,
 }
 
 impl FunctionClient {
@@ -54,7 +98,7 @@ impl FunctionClient {
             ))
         };
         let url = Url::parse(url).ok().filter(|url| url.scheme() == "http" && url.has_host()).ok_or_else(wrong)?;
-        Ok(Self { url, http, patience: Patience::default() })
+        Ok(Self { url, http, patience: Patience::default(), turns: Arc::default() })
     }
 
     /// Another patience than the default.
@@ -63,26 +107,83 @@ impl FunctionClient {
         self
     }
 
-    /// Asks until there is an answer that is not a passing trouble.
-    async fn ask(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Result<Bytes, Refusal> {
+    /// Asks for a picture until that is settled.
+    async fn ask(&self, picture: Bytes, request: impl Fn(Bytes) -> RequestBuilder) -> Settled {
+        let known_faults = self.turns.function_faults.load(Ordering::Relaxed);
+        let beside_others = {
+            let _turn = self.turns.lock.read().await;
+            self.ask_beside_others(|| request(picture.clone())).await
+        };
+        let trouble = match beside_others {
+            Ok(settled) => return settled,
+            Err(trouble) => trouble,
+        };
+        if trouble.kind == Kind::Away {
+            return Err(Refusal::Service(trouble.error));
+        }
+        tracing::debug!("{}; asking again alone", trouble.error);
+        let _turn = self.turns.lock.write().await;
+        if self.turns.function_faults.load(Ordering::Relaxed) != known_faults {
+            return Err(Refusal::Service(trouble.error));
+        }
+        let settled = self.ask_alone(|| request(picture.clone()), || request(sound_picture())).await;
+        if matches!(settled, Err(Refusal::Service(_))) {
+            self.turns.function_faults.fetch_add(1, Ordering::Relaxed);
+        }
+        settled
+    }
+
+    /// Asks until that is settled, the function turns out to be away, or this picture seems to be what it fails at.
+    async fn ask_beside_others(&self, request: impl Fn() -> RequestBuilder) -> Result<Settled, Trouble> {
+        let (mut away, mut failures) = (0, 0);
         let mut wait = self.patience.backoff;
-        for attempt in 1.. {
+        loop {
             let trouble = match self.ask_once(request()).await {
-                Ok(answer) => return answer,
+                Ok(settled) => return Ok(settled),
                 Err(trouble) => trouble,
             };
-            if attempt >= self.patience.attempts.max(1) {
-                return Err(Refusal::Service(trouble));
+            match trouble.kind {
+                Kind::Away => away += 1,
+                Kind::Failed => failures += 1,
+                Kind::Silent => return Err(trouble),
             }
-            tracing::debug!(attempt, "{trouble}; trying again");
+            if away >= self.patience.attempts || failures >= FAILURES_BESIDE_OTHERS {
+                return Err(trouble);
+            }
+            tracing::debug!("{}; trying again", trouble.error);
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
-        unreachable!("the attempts are counted without end")
     }
 
-    /// `Err` is a trouble that may pass; everything else is the final answer.
-    async fn ask_once(&self, request: reqwest::RequestBuilder) -> Result<Result<Bytes, Refusal>, IngestError> {
+    /// Asks for the picture and, when the function fails at it, for one that is sound: if it has an answer to that time
+    /// and again, the picture is to blame, and otherwise the function.
+    async fn ask_alone(&self, suspect: impl Fn() -> RequestBuilder, sound: impl Fn() -> RequestBuilder) -> Settled {
+        let (mut attempts, mut proofs) = (0, 0);
+        let mut wait = self.patience.backoff;
+        loop {
+            let trouble = match self.ask_once(suspect()).await {
+                Ok(settled) => return settled,
+                Err(trouble) => trouble,
+            };
+            match self.ask_once(sound()).await {
+                Ok(Ok(_)) => proofs += u32::from(trouble.kind != Kind::Away),
+                Ok(Err(_)) | Err(Trouble { kind: Kind::Silent, .. }) => return Err(Refusal::Service(trouble.error)),
+                Err(_) => proofs = 0,
+            }
+            attempts += 1;
+            if proofs >= PROOFS {
+                return Err(Refusal::Failed(trouble.error));
+            }
+            if attempts >= self.patience.attempts.max(PROOFS) {
+                return Err(Refusal::Service(trouble.error));
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
+    async fn ask_once(&self, request: RequestBuilder) -> Result<Settled, Trouble> {
         let response = request.timeout(self.patience.timeout).send().await.map_err(|e| self.transport(e))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|e| self.transport(e))?;
@@ -94,21 +195,24 @@ impl FunctionClient {
             return Ok(Err(Refusal::Picture(detail.clone())));
         }
         let told = detail.map(|detail| format!(": {}", detail.message)).unwrap_or_default();
-        let trouble = self.trouble(gateway_code(status), format!("answered {status}{told}"), None);
-        let passes =
-            matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
-        if passes { Err(trouble) } else { Ok(Err(Refusal::Service(trouble))) }
+        let error = self.trouble(gateway_code(status), format!("answered {status}{told}"), None);
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => Err(Trouble { kind: Kind::Away, error }),
+            status if status.is_server_error() => Err(Trouble { kind: Kind::Failed, error }),
+            _ => Ok(Err(Refusal::Service(error))),
+        }
     }
 
-    fn transport(&self, error: reqwest::Error) -> IngestError {
-        let (code, problem) = if error.is_timeout() {
-            (ErrorCode::Timeout, format!("did not answer within {} s", self.patience.timeout.as_secs_f32()))
-        } else if error.is_connect() {
-            (ErrorCode::Unavailable, "cannot be reached; is it running?".to_owned())
+    fn transport(&self, error: reqwest::Error) -> Trouble {
+        let (kind, code, problem) = if error.is_connect() {
+            (Kind::Away, ErrorCode::Unavailable, "cannot be reached; is it running?".to_owned())
+        } else if error.is_timeout() {
+            let timeout = self.patience.timeout.as_secs_f32();
+            (Kind::Silent, ErrorCode::Timeout, format!("did not answer within {timeout} s"))
         } else {
-            (ErrorCode::BadGateway, "broke off its answer".to_owned())
+            (Kind::Failed, ErrorCode::BadGateway, "broke off its answer".to_owned())
         };
-        self.trouble(code, problem, Some(error))
+        Trouble { kind, error: self.trouble(code, problem, Some(error)) }
     }
 
     fn trouble(&self, code: ErrorCode, problem: String, source: Option<reqwest::Error>) -> IngestError {
@@ -162,7 +266,7 @@ impl Preprocess for FunctionClient {
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push("probe");
         }
-        let body = self.ask(|| self.http.post(url.clone()).body(picture.clone())).await?;
+        let body = self.ask(picture, |picture| self.http.post(url.clone()).body(picture)).await?;
         serde_json::from_slice(&body).map_err(|e| self.strange(e))
     }
 
@@ -172,11 +276,17 @@ impl Preprocess for FunctionClient {
             let value = &query[key];
             (key, value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         });
-        let body = self
-            .ask(|| self.http.post(self.url.clone()).query(&query).header(ACCEPT, SAFETENSORS).body(picture.clone()))
-            .await?;
+        let request =
+            |picture: Bytes| self.http.post(self.url.clone()).query(&query).header(ACCEPT, SAFETENSORS).body(picture);
+        let body = self.ask(picture, request).await?;
         self.read_answer(&body, spec)
     }
+}
+
+/// A picture that every function in order has an answer to.
+fn sound_picture() -> Bytes {
+    let spec = PreprocessSpec::square(16);
+    imaging::encode_png(&vec![128; spec.picture_bytes()], &spec).into()
 }
 
 /// Whether an error speaks of the picture, not of the request around it or of the function.

@@ -37,6 +37,19 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|e| Refusal::Picture(e.detail())),
+        Err(e) if e.is_panic() => Err(Refusal::Failed(e.into())),
         Err(e) => Err(Refusal::Service(e.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IngestError;
+
+    #[tokio::test]
+    async fn a_panic_over_a_picture_is_that_pictures_failure() {
+        let refusal = blocking(|| -> Result<(), _> { panic!("a decoder met what it never should") }).await;
+        assert!(matches!(refusal, Err(Refusal::Failed(IngestError::Task(_)))), "{refusal:?}");
     }
 }

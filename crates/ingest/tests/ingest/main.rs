@@ -7,4 +7,5 @@ mod datasets;
 mod function;
 mod house;
 mod samples;
+mod traps;
 mod uploads;

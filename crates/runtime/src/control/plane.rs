@@ -102,6 +102,9 @@ impl Service {
 /// A Service as it would be: its state, what changes, and its manifest as its author wrote it.
 type Admitted = (ServiceState, Changes, Arc<Value>);
 
+/// Where notices go in, each with its revision, and where they come out.
+type Notices = (mpsc::UnboundedSender<(Arc<Id>, Notice)>, mpsc::UnboundedReceiver<(Arc<Id>, Notice)>);
+
 pub(super) struct Plane {
     runtime: Arc<Runtime>,
     settings: ControlSettings,
@@ -110,7 +113,7 @@ pub(super) struct Plane {
     clock: Clock,
     routes: Arc<Routes>,
     commands: mpsc::WeakUnboundedSender<Command>,
-    notices: (mpsc::UnboundedSender<(Arc<Id>, Notice)>, mpsc::UnboundedReceiver<(Arc<Id>, Notice)>),
+    notices: Notices,
     services: BTreeMap<Key, Service>,
     /// Whether links are being followed.
     is_looking: bool,

@@ -10,6 +10,7 @@ pub mod model;
 pub mod picture;
 pub mod predict;
 pub mod preprocess;
+pub mod split;
 pub mod train;
 
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};

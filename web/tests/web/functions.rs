@@ -145,7 +145,7 @@ fn inference() -> Status {
         revisions: vec![busy, broken, revision("inference-00000")],
         ..ServiceStatus::default()
     };
-    Status { at_unix_ms: 1_795_416_313_000, resident_bytes: 41 << 20, services: vec![service] }
+    Status { at_unix_ms: 1_795_416_313_000, resident_bytes: 41 << 20, services: vec![service], ..Status::default() }
 }
 
 async fn put_traffic(bench: &Bench, path: &str, targets: &Value) -> Answer {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::functions::{Activity, Phase, RevisionStatus, ServiceStatus, TrafficShare, TrafficTarget};
 use jiff::Timestamp;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How often an edit is tried when somebody else edits at the same time.
-const ATTEMPTS: u32 = 8;
+pub(crate) const ATTEMPTS: u32 = 8;
 
 /// How long Knative may take to take note of an edit.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
@@ -120,29 +120,50 @@ impl Functions {
             });
         }
         let patch = json!({"spec": {"traffic": targets}});
-        self.edit(name, async |_| Ok(Some(patch.clone()))).await?;
+        self.edit(name, |_| Ok(Some(patch.clone()))).await?;
         Ok(self.look(name).await?.status)
     }
 
     /// Edits a function by a merge patch of what it is; `None` leaves it as it is. Where somebody else has edited it
     /// in between, the patch is made anew.
-    pub(crate) async fn edit(&self, name: &str, change: impl AsyncFn(&Look) -> Result<Option<Value>>) -> Result<bool> {
+    pub(crate) async fn edit(
+        &self,
+        name: &str,
+        change: impl Fn(&Look) -> Result<Option<Value>> + Send + Sync,
+    ) -> Result<bool> {
         for attempt in 0..ATTEMPTS {
-            time::sleep(LOOK_EVERY * attempt).await;
-            let look = self.look(name).await?;
-            let Some(mut patch) = change(&look).await? else { return Ok(false) };
-            patch["metadata"] = json!({"resourceVersion": look.service.metadata.resource_version});
-            let api = self.cluster.dynamic(&knative::services());
-            let patched: Result<DynamicObject, _> =
-                api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-            match patched.map_err(|error| self.action("patch", "services", Some(name)).failed(error)) {
-                Ok(_) => return Ok(true),
-                Err(error) if error.is(Refusal::Conflict) => {}
-                Err(error) => return Err(error),
+            let look = self.look_again(name, attempt).await?;
+            let Some(patch) = change(&look)? else { return Ok(false) };
+            if self.patch(&look, patch).await? {
+                return Ok(true);
             }
         }
-        Err(ClusterError::Contended { what: format!("the function {name}") })
+        Err(contended(name))
     }
+
+    /// One function, at the n-th attempt to edit it.
+    pub(crate) async fn look_again(&self, name: &str, attempt: u32) -> Result<Look> {
+        time::sleep(LOOK_EVERY * attempt).await;
+        self.look(name).await
+    }
+
+    /// Patches a function, unless it is not as it was looked at any more: then `false`.
+    pub(crate) async fn patch(&self, look: &Look, mut patch: Value) -> Result<bool> {
+        let name = look.service.metadata.name.as_deref().unwrap_or_default();
+        patch["metadata"] = json!({"resourceVersion": look.service.metadata.resource_version});
+        let api = self.cluster.dynamic(&knative::services());
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        match patched.map_err(|error| self.action("patch", "services", Some(name)).failed(error)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is(Refusal::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A function that is edited by others all the time.
+pub(crate) fn contended(name: &str) -> ClusterError {
+    ClusterError::Contended { what: format!("the function {name}") }
 }
 
 /// Now, in milliseconds since the Unix epoch.

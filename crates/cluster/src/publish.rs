@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     Cluster,
     error::{ClusterError, Result},
-    functions::{Functions, Look},
+    functions::{ATTEMPTS, Functions, Look, contended},
     jobs::{Jobs, Observed},
     knative::{MODEL_VARIABLE, Service},
     names,
@@ -74,7 +74,7 @@ impl Publisher {
         }
         let edited = self
             .functions
-            .edit(&self.function, async |look| {
+            .edit(&self.function, |look| {
                 let receiver = match look.standing(model, version) {
                     Standing::Ready(revision) => Some(revision),
                     Standing::Coming => None,
@@ -143,18 +143,16 @@ impl Publisher {
 
     async fn carry_out(&self, job: &Job, wish: &Wish) -> Result<()> {
         let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
-        self.functions
-            .edit(&self.function, async |look| {
-                let done = look.service.template_annotation(names::BAKED_BY) == Some(&uid);
-                // Looked for after the Service was: had somebody else carried it out since, the patch would conflict.
-                let superseded = self.jobs.get(&name).await?.and_then(|job| job.uid()).as_ref() != Some(&uid);
-                if done || superseded {
-                    return Ok(None);
-                }
-                template_patch(look, wish, &uid).map(Some)
-            })
-            .await?;
-        self.jobs.delete(&name, Some(uid)).await
+        for attempt in 0..ATTEMPTS {
+            let look = self.functions.look_again(&self.function, attempt).await?;
+            let done = look.service.template_annotation(names::BAKED_BY) == Some(&uid);
+            // Looked for after the Service was: had somebody else carried it out since, the patch would conflict.
+            let superseded = self.jobs.get(&name).await?.and_then(|job| job.uid()).as_ref() != Some(&uid);
+            if done || superseded || self.functions.patch(&look, template_patch(&look, wish, &uid)?).await? {
+                return self.jobs.delete(&name, Some(uid)).await;
+            }
+        }
+        Err(contended(&self.function))
     }
 
     /// Versions that are being baked or could not be, and the one whose revision is coming to life or failed to.

@@ -129,16 +129,13 @@ impl Action<'_> {
             return (Refusal::Forbidden, self.forbidden(status));
         }
         if status.is_already_exists() {
-            return (
-                Refusal::AlreadyExists,
-                format!("there is a {} {} already", self.resource, self.name.unwrap_or("")),
-            );
+            return (Refusal::AlreadyExists, format!("there is a {} {} already", self.kind(), self.name.unwrap_or("")));
         }
         if status.is_not_found() {
             let sentence = match self.name {
                 // The name of the object is in the details only where the kind is known.
                 Some(name) if status.details.as_ref().is_some_and(|details| !details.name.is_empty()) => {
-                    format!("there is no {} {name} in {place}; apply the manifests of knative/", self.resource)
+                    format!("there is no {} {name} in {place}; apply the manifests of knative/", self.kind())
                 }
                 _ if self.group.ends_with("knative.dev") => {
                     format!("the cluster does not know {}.{}; install Knative Serving", self.resource, self.group)
@@ -155,6 +152,11 @@ impl Action<'_> {
         }
         let refusal = if status.code >= 500 || status.code == 429 { Refusal::Unavailable } else { Refusal::Other };
         (refusal, format!("the cluster cannot {self} in {place} now ({}: {message}); try again", status.code))
+    }
+
+    /// One of the resource.
+    fn kind(self) -> &'static str {
+        self.resource.strip_suffix('s').unwrap_or(self.resource)
     }
 
     fn forbidden(self, status: &Status) -> String {

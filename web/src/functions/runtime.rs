@@ -52,6 +52,8 @@ impl Functions for Runtime {
 
     fn publish<'a>(&'a self, model: &'a str, version: u32, percent: u32) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            let (volumes, name) = (self.volumes.clone(), model.to_owned());
+            tokio::task::spawn_blocking(move || volumes.version(&name, version)).await??;
             let status = if self.is_known() { self.status().await? } else { Status::default() };
             let serves = |service: &&ServiceStatus| {
                 service.revisions.iter().any(|revision| revision.model().is_some_and(|(name, _)| name == model))

@@ -87,6 +87,17 @@ impl Bench {
     }
 
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(change, |config, launcher, http| Engine {
+            launcher: Arc::new(launcher),
+            ..Engine::local(config, http)
+        })
+    }
+
+    /// A service over an engine of the caller's choice, which need not care for the local launcher.
+    pub fn on(
+        change: impl FnOnce(&mut Config),
+        engine: impl FnOnce(&Config, LocalProcess, reqwest::Client) -> Engine,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
         change(&mut config);
@@ -94,7 +105,7 @@ impl Bench {
         volumes.create().unwrap();
         let http = reqwest::Client::new();
         let launcher = LocalProcess::new(config.trainer.clone(), volumes.clone(), config.trainers);
-        let engine = Engine { launcher: Arc::new(launcher.clone()), ..Engine::local(&config, http.clone()) };
+        let engine = engine(&config, launcher.clone(), http.clone());
         let state = AppState::new(config, engine, http).unwrap();
         Self { app: web::app(state.clone()), state, launcher, volumes, _dir: dir }
     }

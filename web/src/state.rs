@@ -32,6 +32,8 @@ pub struct Shared {
     pub uploads: Uploads,
     /// The inference function.
     pub inference: Inference,
+    /// Calls functions where nothing but their URLs is needed.
+    pub http: reqwest::Client,
     /// What runs the functions.
     pub functions: Arc<dyn Functions>,
     /// Cancelled when the service begins to stop.
@@ -51,11 +53,11 @@ impl AppState {
             unpacked_bytes: ingest.limits.unpacked_bytes.max(config.upload_limit_bytes),
             ..ingest.limits
         };
-        let inference = Inference::new(config.inference_url.clone(), http);
+        let inference = Inference::new(config.inference_url.clone(), http.clone());
         let Engine { launcher, functions } = engine;
         let stopping = CancellationToken::new();
         let uploads = Uploads::new(stopping.clone());
-        Ok(Self(Arc::new(Shared { config, launcher, ingest, uploads, inference, functions, stopping })))
+        Ok(Self(Arc::new(Shared { config, launcher, ingest, uploads, inference, http, functions, stopping })))
     }
 
     /// Does something with the volumes on a thread that may block.

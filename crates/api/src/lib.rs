@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod dataset;
+pub mod diagnosis;
 pub mod error;
 pub mod functions;
 pub mod model;

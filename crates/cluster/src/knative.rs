@@ -46,6 +46,7 @@ pub(crate) struct Service {
 #[serde(default)]
 pub(crate) struct ServiceSpec {
     pub template: Template,
+    pub traffic: Vec<Target>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

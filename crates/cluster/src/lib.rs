@@ -8,6 +8,7 @@
 //! the same at the same time. What lies on the volumes is left out; that is `store`'s.
 
 pub mod connection;
+pub mod doctor;
 pub mod error;
 pub mod functions;
 mod jobs;

@@ -5,7 +5,7 @@
 //! done, and deletes the Job. Two that do so at once are kept apart by the Service's resource version.
 
 use api::{
-    functions::{Phase, Publication, ServiceStatus, Stage},
+    functions::{Phase, Publication, RevisionStatus, ServiceStatus, Stage},
     split::{Receiver, share_out},
 };
 use k8s_openapi::api::batch::v1::Job;
@@ -169,7 +169,9 @@ impl Publisher {
             };
             Some(Publication { model, version, percent, stage, reason })
         };
-        Ok(self.jobs.observe().await?.into_iter().filter_map(told).collect())
+        let mut publications: Vec<_> = self.jobs.observe().await?.into_iter().filter_map(told).collect();
+        publications.extend(self.functions.look_now(&self.function).await?.coming());
+        Ok(publications)
     }
 
     /// Publishes the version in use where the function's template names a link and no version: a revision whose model may
@@ -192,6 +194,23 @@ impl Publisher {
 }
 
 impl Look {
+    /// The version that was published and has no revision yet: its template is there, and Knative has not taken note.
+    fn coming(&self) -> Option<Publication> {
+        let template = RevisionStatus {
+            mounted: self.service.spec.template.spec.model_path().map(str::to_owned).into_iter().collect(),
+            ..RevisionStatus::default()
+        };
+        let (model, version) = template.model()?;
+        let latest = self.status.latest_created.as_ref();
+        let newest = self.status.revisions.iter().find(|revision| Some(&revision.name) == latest);
+        if self.service.is_settled() && newest.is_some_and(|newest| newest.model() == Some((model, version))) {
+            return None;
+        }
+        let latest = self.service.spec.traffic.iter().filter(|target| target.latest_revision == Some(true));
+        let percent = latest.filter_map(|target| target.percent).sum();
+        Some(Publication { model: model.to_owned(), version, percent, stage: Stage::Starting, reason: None })
+    }
+
     fn standing(&self, model: &str, version: u32) -> Standing {
         let serves = |name: &str| {
             let told = self.status.revisions.iter().find(|revision| revision.name == name);

@@ -49,7 +49,8 @@ impl Trainers {
             name: names::train_job(run),
             component: names::TRAINER,
             annotations: vec![(names::RUN, run.to_owned())],
-            arguments: vec![spec],
+            // Who serves is decided by publishing, with the part of the requests that somebody chose.
+            arguments: vec![spec, "--keep-current".to_owned()],
             environment: vec![],
             image: None,
         };

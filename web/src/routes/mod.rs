@@ -1,6 +1,7 @@
 //! All routes of the service, and the description of the REST part.
 
 mod datasets;
+mod diagnosis;
 mod functions;
 mod functions_page;
 mod health;
@@ -129,6 +130,7 @@ fn described_routes(uploads: DefaultBodyLimit, pictures: DefaultBodyLimit) -> Op
         .routes(routes!(functions::set_traffic))
         .routes(routes!(original::process_model))
         .routes(routes!(original::training_finished))
+        .routes(routes!(diagnosis::diagnose))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
 }

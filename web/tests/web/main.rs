@@ -6,6 +6,7 @@
 mod bench;
 mod cluster;
 mod datasets;
+mod diagnosis;
 mod functions;
 mod guard;
 mod models;

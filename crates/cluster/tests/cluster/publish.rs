@@ -67,10 +67,13 @@ async fn template_and_traffic_change_in_one_edit_and_keep_the_rest() {
     assert_eq!(template["spec"]["containerConcurrency"], 1);
     assert_eq!(template["spec"]["containers"][0]["volumeMounts"][0]["mountPath"], "/models");
     assert!(server.names(JOBS).is_empty(), "the wish is carried out");
+    let told = publisher.publications().await.unwrap();
+    assert_eq!((told.len(), told[0].percent, told[0].stage), (1, 20, Stage::Starting), "there is no revision yet");
 
     reconcile(&server, "True");
     publisher.step().await.unwrap();
     assert_eq!(patches(), 1, "once is enough");
+    assert!(publisher.publications().await.unwrap().is_empty());
     let told = Functions::new(server.cluster()).services().await.unwrap();
     let shares: Vec<_> = told[0].traffic.iter().map(|share| (share.revision.as_str(), share.percent)).collect();
     assert_eq!(shares, [("inference-00002", 20), ("inference-00001", 80)]);

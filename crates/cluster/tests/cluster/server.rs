@@ -38,6 +38,10 @@ pub const SERVICES: &str = "/apis/serving.knative.dev/v1/namespaces/ml-app/servi
 /// Where Knative's Revisions are.
 pub const REVISIONS: &str = "/apis/serving.knative.dev/v1/namespaces/ml-app/revisions";
 
+/// What can be listed.
+const COLLECTIONS: [&str; 8] =
+    ["cronjobs", "events", "jobs", "nodes", "pods", "revisions", "services", "storageclasses"];
+
 /// The server; a clone is another handle on it.
 #[derive(Clone)]
 pub struct Server {
@@ -46,7 +50,7 @@ pub struct Server {
 }
 
 /// Something that happens at a request before it is answered.
-type Hook = Box<dyn FnMut(&mut Objects) -> Option<Response> + Send>;
+type Hook = Box<dyn FnMut(&mut Objects, &Bytes) -> Option<Response> + Send>;
 
 /// Everything the server has.
 #[derive(Default)]
@@ -69,17 +73,17 @@ impl Server {
         server
     }
 
-    /// Where it is.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// A client of it.
     pub fn cluster(&self) -> Cluster {
         let mut config = kube::Config::new(self.url.parse().unwrap());
         // A test that refuses on purpose does not want to wait.
         config.default_retry = false;
         Cluster::new(kube::Client::try_from(config).unwrap(), NAMESPACE)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> &str {
+        self.url.rsplit(':').next().unwrap()
     }
 
     /// A kubeconfig that leads to it.
@@ -133,8 +137,19 @@ impl Server {
     }
 
     /// Does something at each request of this kind whose path begins so; what it returns is the answer.
-    pub fn at(&self, method: Method, path: &str, hook: impl FnMut(&mut Objects) -> Option<Response> + Send + 'static) {
-        self.objects().hooks.push((method, path.to_owned(), Box::new(hook)));
+    pub fn at(
+        &self,
+        method: Method,
+        path: &str,
+        mut hook: impl FnMut(&mut Objects) -> Option<Response> + Send + 'static,
+    ) {
+        self.objects().hooks.insert(0, (method, path.to_owned(), Box::new(move |objects, _| hook(objects))));
+    }
+
+    /// Answers requests of this kind by what they say.
+    pub fn answer(&self, method: Method, path: &str, mut answer: impl FnMut(Value) -> Response + Send + 'static) {
+        let hook: Hook = Box::new(move |_, body| Some(answer(serde_json::from_slice(body).unwrap_or_default())));
+        self.objects().hooks.insert(0, (method, path.to_owned(), hook));
     }
 
     /// Refuses requests of this kind whose path begins so, as often as told.
@@ -206,7 +221,7 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     objects.requests.push(format!("{method} {path}"));
     let mut hooks = std::mem::take(&mut objects.hooks);
     let concerned = hooks.iter_mut().filter(|(of, prefix, _)| *of == method && path.starts_with(prefix.as_str()));
-    let said = concerned.into_iter().find_map(|(_, _, hook)| hook(&mut objects));
+    let said = concerned.into_iter().find_map(|(_, _, hook)| hook(&mut objects, &body));
     objects.hooks.append(&mut hooks);
     if let Some(said) = said {
         return said;
@@ -227,9 +242,7 @@ fn get(objects: &Objects, path: &str, uri: &Uri) -> Response {
     if let Some(object) = objects.by_path.get(path) {
         return Json(object.clone()).into_response();
     }
-    let is_collection = path.rsplit('/').next().is_some_and(|last| last.ends_with('s') && !last.contains('-'))
-        && !objects.by_path.contains_key(path);
-    if !is_collection || path.matches('/').count() < 3 {
+    if !path.rsplit('/').next().is_some_and(|last| COLLECTIONS.contains(&last)) {
         return not_found(path);
     }
     let query: BTreeMap<String, String> =

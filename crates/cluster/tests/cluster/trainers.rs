@@ -32,7 +32,7 @@ async fn a_job_is_the_template_with_its_run() {
     let job = server.get(JOBS, JOB).unwrap();
     let spec = format!("--spec=/models/runs/{RUN}/run.json");
     let container = &job["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!(container["args"], json!(["--datasets=/data", "--models=/models", spec]));
+    assert_eq!(container["args"], json!(["--datasets=/data", "--models=/models", spec, "--keep-current"]));
     assert_eq!(container["image"], "fovea/trainer:1");
     assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError");
     assert_eq!((&job["spec"]["backoffLimit"], &job["spec"]["activeDeadlineSeconds"]), (&json!(0), &json!(3600)));

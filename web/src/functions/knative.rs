@@ -25,6 +25,9 @@ use crate::error::{Result, WebError, chain};
 /// How often bake Jobs are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How many looks there are from one at whether the function has a version to the next.
+const LOOKS_PER_PIN: u64 = 5;
+
 /// How long what the cluster told is told on, for any number of followers ask for it.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
@@ -78,9 +81,12 @@ impl ClusterFunctions {
         Ok(Status { at_unix_ms: now_unix_ms(), resident_bytes: 0, services, publications })
     }
 
-    /// One look: what is baked is published, and a function that follows a link is given a version.
-    async fn step(&self) -> Result<()> {
+    /// One look: what is baked is published, and now and then, a function that follows a link is given a version.
+    async fn step(&self, n: u64) -> Result<()> {
         self.publisher.step().await?;
+        if !n.is_multiple_of(LOOKS_PER_PIN) {
+            return Ok(());
+        }
         let (volumes, model) = (self.volumes.clone(), self.model.clone());
         let current = tokio::task::spawn_blocking(move || volumes.current(&model)).await??;
         if let Some(version) = current
@@ -133,9 +139,9 @@ impl Functions for ClusterFunctions {
         Box::pin(async move {
             let mut looks = time::interval(LOOK_EVERY);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
+            for n in 0.. {
                 let looked = tokio::select! {
-                    looked = async { looks.tick().await; self.step().await } => looked,
+                    looked = async { looks.tick().await; self.step(n).await } => looked,
                     () = stopping.cancelled() => return,
                 };
                 let problem = looked.err().map(|error: WebError| {

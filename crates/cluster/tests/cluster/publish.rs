@@ -135,9 +135,9 @@ async fn an_edit_in_between_is_kept_and_the_patch_made_anew() {
     let mut interfered = false;
     server.at(Method::PATCH, SERVICES, move |objects| {
         if !std::mem::replace(&mut interfered, true) {
-            // Somebody scales the function while it is being published.
+            // Somebody upgrades the function while a version is being published to it.
             let mut service = objects.find(SERVICES, "inference");
-            service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"] = json!("9");
+            service["spec"]["template"]["spec"]["containers"][0]["image"] = json!("fovea/inference:2");
             service["status"]["observedGeneration"] = json!(service["metadata"]["generation"].as_i64().unwrap() + 1);
             objects.put(SERVICES, service);
         }
@@ -145,7 +145,7 @@ async fn an_edit_in_between_is_kept_and_the_patch_made_anew() {
     });
     publisher.step().await.unwrap();
     let service = server.get(SERVICES, "inference").unwrap();
-    assert_eq!(service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"], "9");
+    assert_eq!(service["spec"]["template"]["spec"]["containers"][0]["image"], "fovea/inference:2");
     assert_eq!(model_path(&server), "/models/models/classifier/v2");
 }
 

@@ -1,15 +1,17 @@
 //! `fovea`: starts everything on one machine, and looks after what lies on the volumes.
 //!
 //! Commands print and translate; datasets and models are the store's business, pictures the ingest's, functions the
-//! runtime's.
+//! runtime's, publishing the web service's, and what a cluster lacks the cluster crate's.
 
 mod add;
 mod admin;
 mod apply;
 mod changes;
 mod dataset;
+mod doctor;
 mod models;
 mod ports;
+mod publish;
 mod ready;
 mod screen;
 mod signals;
@@ -71,6 +73,10 @@ enum Command {
     Url(url::Options),
     /// Share a function's requests out among its revisions
     Traffic(traffic::Options),
+    /// Give a version of a model requests: all of them, or a canary's part
+    Publish(publish::Options),
+    /// Examine a Kubernetes cluster: what Fovea needs and it lacks, with the commands that mend it
+    Doctor(doctor::Options),
     /// Give the runtime Knative manifests
     Apply(apply::Options),
 }
@@ -102,6 +108,8 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<ExitCode> {
         Command::Watch(options) => watch::run(&options, out)?,
         Command::Url(options) => url::run(&options, out)?,
         Command::Traffic(options) => traffic::run(&options, out)?,
+        Command::Publish(options) => publish::run(&options, out)?,
+        Command::Doctor(options) => return doctor::run(&options, out),
         Command::Apply(options) => apply::run(&options, out)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -149,6 +157,8 @@ mod tests {
             (&["fovea", "dataset", "show"], "<ID>"),
             (&["fovea", "verify", "--prot"], "--prot"),
             (&["fovea", "status", "--admin", "localhost"], "expected a URL like http://127.0.0.1:8084"),
+            (&["fovea", "publish", "classifier", "latest"], "expected a version like 3 or v3"),
+            (&["fovea", "publish", "classifier", "3", "--canary", "0"], "--canary"),
             (&["fovea", "traffic", "inference"], "<REVISION=PERCENT[@TAG]>"),
             (&["fovea", "traffic", "inference", "latest=all"], "\"all\" is no percentage"),
         ] {

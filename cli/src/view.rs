@@ -262,7 +262,7 @@ pub mod tests {
             revisions: vec![busy, idle],
             ..ServiceStatus::default()
         };
-        Status { at_unix_ms: 100_000, resident_bytes: 41 << 20, services: vec![service] }
+        Status { at_unix_ms: 100_000, resident_bytes: 41 << 20, services: vec![service], ..Status::default() }
     }
 
     #[track_caller]

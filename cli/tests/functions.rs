@@ -141,7 +141,7 @@ fn two_functions() -> Status {
         ..ServiceStatus::default()
     };
     let services = vec![service("inference", 8082), service("preprocess", 8081)];
-    Status { at_unix_ms: 1_000_000, resident_bytes: 1 << 20, services }
+    Status { at_unix_ms: 1_000_000, resident_bytes: 1 << 20, services, ..Status::default() }
 }
 
 #[track_caller]

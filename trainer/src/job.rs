@@ -33,6 +33,8 @@ pub struct Job {
     pub run: Run,
     /// Path of the backbone's weights, if one is installed.
     pub backbone: Option<PathBuf>,
+    /// Whether the version in use stays in use, where there is one.
+    pub keep_current: bool,
 }
 
 impl Job {
@@ -124,7 +126,10 @@ impl Job {
         monitor.stage("publish", 0, 1)?;
         self.run.write_results(&results)?;
         let published = self.volumes.publish_model(ModelDraft { manifest, onnx: &onnx, results: &results })?;
-        self.volumes.set_current(&published.manifest.name, published.manifest.version)?;
+        let name = &published.manifest.name;
+        if !self.keep_current || self.volumes.current(name)?.is_none() {
+            self.volumes.set_current(name, published.manifest.version)?;
+        }
         Ok(published)
     }
 

@@ -32,6 +32,9 @@ struct Arguments {
     /// Root of volume 2, which holds `runs/` and `models/`
     #[arg(long, env = "FOVEA_DATA", default_value = "data")]
     models: PathBuf,
+    /// Leave the version in use in use; somebody else decides who serves. The first version is put into use all the same
+    #[arg(long)]
+    keep_current: bool,
 }
 
 /// What a shell makes of a program that was interrupted.
@@ -68,7 +71,7 @@ fn job(arguments: &Arguments) -> anyhow::Result<Job> {
         return Err(TrainerError::Misplaced { path, run: run.id().into(), expected }.into());
     }
     let backbone = std::env::var_os(BACKBONE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    Ok(Job { volumes, run, backbone })
+    Ok(Job { volumes, run, backbone, keep_current: arguments.keep_current })
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

@@ -349,7 +349,7 @@ fn a_killed_trainer_leaves_a_failed_run_and_the_next_one_succeeds() {
 fn a_panic_fails_the_run_with_its_message() {
     let place = Place::new([4, 0, 0]);
     let run = place.run(quick());
-    let job = trainer::Job { volumes: place.volumes.clone(), run: run.clone(), backbone: None };
+    let job = trainer::Job { volumes: place.volumes.clone(), run: run.clone(), backbone: None, keep_current: false };
     let error = job.work(&mut |_| {}, &|| panic!("two and two are five")).unwrap_err();
     assert!(matches!(error, trainer::TrainerError::Panicked(_)));
     let status = run.status().unwrap();
@@ -385,6 +385,18 @@ fn two_runs_at_once_get_versions_of_their_own() {
     assert_eq!(place.versions(), [2, 1]);
     for version in place.volumes.versions("stripes").unwrap() {
         version.verify().unwrap();
+    }
+}
+
+#[test]
+fn a_version_in_use_stays_in_use_where_that_is_asked() {
+    let place = Place::new([16, 4, 4]);
+    for version in [1, 2] {
+        let run = place.run(quick());
+        let output = place.trainer(&run).arg("--keep-current").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(place.versions()[0], version);
+        assert_eq!(place.volumes.current("stripes").unwrap(), Some(1), "only the first comes into use by itself");
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use reqwest::Url;
 use store::Volumes;
 
@@ -26,6 +26,15 @@ pub struct Cli {
 pub enum Command {
     /// Print the OpenAPI description of the REST interface as JSON
     Openapi,
+}
+
+/// What runs training and the functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineKind {
+    /// This machine: trainers as processes, functions in the embedded runtime
+    Local,
+    /// The Kubernetes cluster around this pod: trainers as Jobs, functions in Knative
+    Kubernetes,
 }
 
 /// Flags of the service.
@@ -49,20 +58,30 @@ pub struct ServeArgs {
     /// URL of the inference function
     #[arg(long, env = "INFERENCE_URL", default_value = "http://127.0.0.1:8082")]
     pub inference_url: String,
+    /// What runs training and the functions
+    #[arg(long, env = "FOVEA_ENGINE", value_enum, default_value_t = EngineKind::Local)]
+    pub engine: EngineKind,
+    /// In a cluster: the namespace of the Jobs and functions; the pod's own when absent
+    #[arg(long, env = "FOVEA_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// In a cluster: the Knative Service that versions are published to
+    #[arg(long, env = "FOVEA_INFERENCE_FUNCTION", default_value = "inference")]
+    pub inference_function: String,
     /// URL of the admin port of the functions' runtime, such as http://127.0.0.1:8084; without it, the page of the
     /// functions stays empty
     #[arg(long = "admin", env = "FOVEA_ADMIN")]
     pub admin_url: Option<String>,
-    /// The trainer's program; by default `fovea-trainer` beside this program
+    /// On this machine: the trainer's program; by default `fovea-trainer` beside this program
     #[arg(long, env = "FOVEA_TRAINER")]
     pub trainer: Option<PathBuf>,
-    /// How many trainers work at once; further runs wait
+    /// On this machine: how many trainers work at once; further runs wait
     #[arg(long, env = "FOVEA_TRAINERS", default_value_t = 2)]
     pub trainers: usize,
     /// Registry name that runs publish under unless they name another
     #[arg(long, env = "FOVEA_MODEL", default_value = "classifier")]
     pub model: String,
-    /// Weights of the backbone; decides whether `linear` is offered
+    /// On this machine: weights of the backbone; decides whether `linear` is offered. In a cluster the trainer's image has
+    /// them
     #[arg(long, env = "FOVEA_BACKBONE")]
     pub backbone: Option<PathBuf>,
     /// Largest upload, such as 4GiB
@@ -90,15 +109,21 @@ pub struct Config {
     pub preprocess_url: Url,
     /// The inference function.
     pub inference_url: Url,
+    /// What runs training and the functions.
+    pub engine: EngineKind,
+    /// In a cluster: the namespace, if it is not the pod's own.
+    pub namespace: Option<String>,
+    /// In a cluster: the Knative Service that versions are published to.
+    pub inference_function: String,
     /// The admin port of the functions' runtime.
     pub admin_url: Option<Url>,
-    /// The trainer's program.
+    /// The trainer's program, where trainers are processes.
     pub trainer: PathBuf,
     /// Trainers at once, 1 or more.
     pub trainers: usize,
     /// Registry name unless a run names another.
     pub model: String,
-    /// Whether the backbone's weights are there.
+    /// Whether the trainer has the backbone's weights.
     pub backbone_installed: bool,
     /// Largest upload in bytes.
     pub upload_limit_bytes: u64,
@@ -158,7 +183,8 @@ impl ServeArgs {
             Some(path) => path,
             None => env::current_exe().map_err(ConfigError::OwnPath)?.with_file_name("fovea-trainer"),
         };
-        if !trainer.is_file() {
+        let is_local = self.engine == EngineKind::Local;
+        if is_local && !trainer.is_file() {
             return Err(ConfigError::Trainer(trainer));
         }
         Ok(Config {
@@ -170,10 +196,13 @@ impl ServeArgs {
             preprocess_url: base_url("--preprocess-url", &self.preprocess_url)?,
             inference_url: base_url("--inference-url", &self.inference_url)?,
             admin_url: self.admin_url.as_deref().map(|url| base_url("--admin", url)).transpose()?,
+            engine: self.engine,
+            namespace: self.namespace.filter(|namespace| !namespace.is_empty()),
+            inference_function: self.inference_function,
             trainer,
             trainers: self.trainers,
             model: self.model,
-            backbone_installed: self.backbone.is_some_and(|path| path.is_file()),
+            backbone_installed: !is_local || self.backbone.is_some_and(|path| path.is_file()),
             upload_limit_bytes: at_least_one("--upload-limit", self.upload_limit.as_u64())?,
             predict_limit_bytes: at_least_one("--predict-limit", self.predict_limit.as_u64())?,
             hosts: self.hosts.iter().map(|host| host.trim().to_ascii_lowercase()).filter(|h| !h.is_empty()).collect(),
@@ -247,6 +276,15 @@ mod tests {
             };
             assert_eq!(args.validate().unwrap_err().to_string(), sentence);
         }
+    }
+
+    #[test]
+    fn a_cluster_needs_no_program_of_ours() {
+        let flags = ["fovea-web", "--engine", "kubernetes", "--trainer", "/nowhere/trainer"];
+        let config = Cli::try_parse_from(flags).unwrap().serve.validate().unwrap();
+        assert_eq!((config.engine, config.inference_function.as_str()), (EngineKind::Kubernetes, "inference"));
+        assert!(config.backbone_installed, "the trainer's image has it");
+        assert!(Cli::try_parse_from(["fovea-web", "--engine", "docker"]).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use axum::{
     extract::multipart::MultipartError,
     response::{IntoResponse, Response},
 };
+use cluster::ClusterError;
 use http::StatusCode;
 use http_body_util::LengthLimitError;
 use ingest::IngestError;
@@ -53,6 +54,9 @@ pub enum WebError {
         /// Why.
         source: Option<reqwest::Error>,
     },
+    /// The cluster failed or refused.
+    #[error("the cluster failed")]
+    Cluster(#[from] ClusterError),
     /// Training could not be started or stopped.
     #[error("the launcher failed")]
     Launch(#[from] LaunchError),
@@ -95,7 +99,8 @@ impl WebError {
                 ErrorDetail::new(ErrorCode::Unavailable, LaunchError::Stopping.to_string())
             }
             Self::Launch(LaunchError::Store(e)) => store_detail(e),
-            Self::Task(_) | Self::Render(_) | Self::Random(_) => internal(),
+            Self::Cluster(e) | Self::Launch(LaunchError::Cluster(e)) => e.detail(),
+            Self::Launch(LaunchError::Task(_)) | Self::Task(_) | Self::Render(_) | Self::Random(_) => internal(),
         }
     }
 }

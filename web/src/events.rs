@@ -123,15 +123,15 @@ pub fn of_upload(
 pub fn of_functions(state: &AppState) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
     let mut interval = time::interval(FUNCTIONS_INTERVAL);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let start = (state.runtime.clone(), interval, None);
-    let looks = stream::unfold(start, |(runtime, mut interval, mut last)| async move {
+    let start = (state.functions.clone(), interval, None);
+    let looks = stream::unfold(start, |(functions, mut interval, mut last)| async move {
         loop {
             interval.tick().await;
-            let look = runtime.status().await.map_err(|error| ErrorBody::from(error.detail()));
+            let look = functions.status().await.map_err(|error| ErrorBody::from(error.detail()));
             let essence = look.as_ref().map(essence).map_err(Clone::clone);
             if last.as_ref() != Some(&essence) {
                 last = Some(essence);
-                return Some((look, (runtime, interval, last)));
+                return Some((look, (functions, interval, last)));
             }
         }
     });
@@ -144,7 +144,7 @@ pub fn of_functions(state: &AppState) -> Sse<impl Stream<Item = Result<Event, In
 
 /// Without what is other at every look.
 fn essence(status: &Status) -> Status {
-    Status { at_unix_ms: 0, resident_bytes: 0, services: status.services.clone() }
+    Status { at_unix_ms: 0, resident_bytes: 0, ..status.clone() }
 }
 
 fn event(number: Option<u64>, data: &impl serde::Serialize) -> Result<Event, Infallible> {

@@ -1,14 +1,17 @@
 //! The web service: uploads, server-rendered pages and the REST interface.
 //!
-//! It knows the two functions and their runtime only by their URLs and starts training through [`launcher::Launcher`]; what lies on the
-//! volumes it leaves to `store`, and what becomes of pictures to `ingest`. Handlers translate, libraries think.
+//! It calls the two functions by their URLs, starts training through [`launcher::Launcher`] and publishes through
+//! [`functions::Functions`]; which engine is beneath these is known in [`engine`] alone. What lies on the volumes it leaves
+//! to `store`, and what becomes of pictures to `ingest`. Handlers translate, libraries think.
 
 pub mod assets;
 pub mod chart;
 pub mod config;
+pub mod engine;
 pub mod error;
 pub mod events;
 pub mod form;
+pub mod functions;
 pub mod guard;
 pub mod inference;
 pub mod launcher;
@@ -16,7 +19,6 @@ pub mod pages;
 pub mod receive;
 pub mod routes;
 pub mod runs;
-pub mod runtime;
 pub mod split;
 pub mod state;
 pub mod uploads;

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use clap::Parser;
+use cluster::{Cluster, connection::Source};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -11,8 +12,8 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 use web::{
     AppState,
-    config::{Cli, Command, Config},
-    launcher::{Launcher, LocalProcess},
+    config::{Cli, Command, Config, EngineKind},
+    engine::Engine,
 };
 
 fn main() -> anyhow::Result<()> {
@@ -37,8 +38,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listen = config.listen;
     let volumes = config.volumes.clone();
     volumes.create().context("cannot make the volumes' folders")?;
-    let launcher = LocalProcess::new(config.trainer.clone(), volumes.clone(), config.trainers);
-    let state = AppState::new(config, launcher.clone())?;
+    let http = reqwest::Client::builder().build().context("cannot set up HTTP")?;
+    let engine = engine(&config, &http).await?;
+    let state = AppState::new(config, engine.clone(), http)?;
     let listener = TcpListener::bind(listen).await.with_context(|| match listen.port() {
         0 => format!("cannot listen on {listen}"),
         port => format!("cannot listen on {listen}; if port {port} is taken, choose another with --listen"),
@@ -47,7 +49,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if swept > 0 {
         tracing::info!(swept, "removed what crashed writers left");
     }
-    launcher.recover().await.context("cannot look after the runs of an earlier service")?;
+    engine.launcher.recover().await.context("cannot look after the runs of an earlier service")?;
+    let (functions, stopping) = (engine.functions, state.stopping.clone());
+    tokio::spawn(async move { functions.keep(stopping).await });
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let shutdown = async move {
@@ -58,4 +62,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     println!("fovea-web listens on http://{}", listener.local_addr().context("cannot read the port")?);
     web::run(listener, state, shutdown).await.context("the server failed")
+}
+
+async fn engine(config: &Config, http: &reqwest::Client) -> anyhow::Result<Engine> {
+    match config.engine {
+        EngineKind::Local => Ok(Engine::local(config, http.clone())),
+        EngineKind::Kubernetes => {
+            let source = Source { namespace: config.namespace.as_deref(), ..Source::default() };
+            let cluster = Cluster::connect(source).await?;
+            tracing::info!(namespace = cluster.namespace(), "training and functions are Kubernetes'");
+            Ok(Engine::kubernetes(config, cluster))
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
     chart::Chart,
     error::Result,
     form::Form,
+    functions::Usage,
     runs::{Live, RunView},
     split::Split,
     uploads::UploadView,
@@ -215,8 +216,22 @@ pub struct Classify {
 pub struct Models {
     /// Entry of the navigation.
     pub nav: &'static str,
+    /// Whether there is an engine to follow.
+    pub is_live: bool,
     /// By name.
     pub models: Vec<NamedModel>,
+    /// Why it is not known who serves.
+    pub problem: Option<String>,
+}
+
+/// The part of `/models` that changes.
+#[derive(Template)]
+#[template(path = "models_live.html")]
+pub struct ModelsLive {
+    /// By name.
+    pub models: Vec<NamedModel>,
+    /// Why it is not known who serves.
+    pub problem: Option<String>,
 }
 
 /// All versions of one name.
@@ -224,16 +239,10 @@ pub struct Models {
 pub struct NamedModel {
     /// Registry name.
     pub name: String,
-    /// The version in use.
-    pub current: Option<u32>,
-    /// Newest first.
-    pub versions: Vec<ModelManifest>,
-}
-
-impl NamedModel {
-    fn is_current(&self, version: &ModelManifest) -> bool {
-        self.current == Some(version.version)
-    }
+    /// Newest first, with what each is used for.
+    pub versions: Vec<(ModelManifest, Usage)>,
+    /// Whether requests can be shared out among versions: whether any function serves one.
+    pub is_served: bool,
 }
 
 /// Decisions shown of each function.

@@ -29,6 +29,9 @@ pub struct RunView {
     pub created: String,
     /// Where it stands.
     pub status: RunStatus,
+    /// What keeps it from beginning, if that is known; left out in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hindrance: Option<String>,
     /// The last epoch that ended; left out in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<EpochMetrics>,
@@ -70,6 +73,7 @@ impl RunView {
             hyperparameters: run.spec.hyperparameters.clone(),
             created: run.spec.created.clone(),
             status: run.status()?,
+            hindrance: None,
             epoch: None,
             links,
         })
@@ -94,10 +98,11 @@ pub struct Live {
 }
 
 impl Live {
-    /// Reads all of a run's progress.
-    pub fn of(run: &Run) -> Result<Self> {
+    /// Reads all of a run's progress; `hindrance` is what keeps it while there is none.
+    pub fn of(run: &Run, hindrance: Option<String>) -> Result<Self> {
         let (lines, _) = run.progress_from(0)?;
-        let mut live = Self { doing: "waiting for the trainer".into(), ..Self::default() };
+        let doing = hindrance.unwrap_or_else(|| "waiting for the trainer".into());
+        let mut live = Self { doing, ..Self::default() };
         for line in lines {
             live.take(line);
         }

@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
+    engine::Engine,
     error::{Result, WebError},
+    functions::Functions,
     inference::Inference,
     launcher::Launcher,
-    runtime::Runtime,
     uploads::Uploads,
 };
 
@@ -24,26 +25,27 @@ pub struct Shared {
     /// Every setting.
     pub config: Config,
     /// Where training is started.
-    pub launcher: Box<dyn Launcher>,
+    pub launcher: Arc<dyn Launcher>,
     /// Makes datasets.
     pub ingest: Ingest<FunctionClient>,
     /// Uploads that are becoming datasets, and what became of the last ones.
     pub uploads: Uploads,
     /// The inference function.
     pub inference: Inference,
+    /// Calls functions where nothing but their URLs is needed.
+    pub http: reqwest::Client,
     /// What runs the functions.
-    pub runtime: Runtime,
+    pub functions: Arc<dyn Functions>,
     /// Cancelled when the service begins to stop.
     pub stopping: CancellationToken,
 }
 
 impl AppState {
-    /// Builds the clients of both functions and of their runtime; asks none.
+    /// Builds the clients of both functions; asks none.
     ///
     /// # Errors
-    /// If the HTTP client cannot be built.
-    pub fn new(config: Config, launcher: impl Launcher + 'static) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().build()?;
+    /// If a function's URL cannot be used.
+    pub fn new(config: Config, engine: Engine, http: reqwest::Client) -> anyhow::Result<Self> {
         let preprocess = FunctionClient::new(config.preprocess_url.as_str(), http.clone())?;
         let mut ingest = Ingest::new(config.volumes.clone(), preprocess);
         ingest.limits = Limits {
@@ -52,18 +54,10 @@ impl AppState {
             ..ingest.limits
         };
         let inference = Inference::new(config.inference_url.clone(), http.clone());
-        let runtime = Runtime::new(config.admin_url.clone(), http);
+        let Engine { launcher, functions } = engine;
         let stopping = CancellationToken::new();
         let uploads = Uploads::new(stopping.clone());
-        Ok(Self(Arc::new(Shared {
-            config,
-            launcher: Box::new(launcher),
-            ingest,
-            uploads,
-            inference,
-            runtime,
-            stopping,
-        })))
+        Ok(Self(Arc::new(Shared { config, launcher, ingest, uploads, inference, http, functions, stopping })))
     }
 
     /// Does something with the volumes on a thread that may block.

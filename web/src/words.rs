@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 
 use api::{
     dataset::RejectReason,
-    functions::{Activity, Phase},
+    functions::{Activity, Phase, Stage},
     train::{Augmentation, Family, RunState},
 };
 use jiff::Timestamp;
@@ -111,6 +111,23 @@ pub fn phase_class(phase: impl Borrow<Phase>) -> &'static str {
         Phase::Preparing => "state busy",
         Phase::Ready => "state good",
         Phase::Failed => "state bad",
+    }
+}
+
+/// How far a publication is, in a word.
+pub fn stage(stage: impl Borrow<Stage>) -> &'static str {
+    match stage.borrow() {
+        Stage::Baking => "baking",
+        Stage::Starting => "starting",
+        Stage::Failed => "failed",
+    }
+}
+
+/// How far a publication is, as the name of a CSS class.
+pub fn stage_class(stage: impl Borrow<Stage>) -> &'static str {
+    match stage.borrow() {
+        Stage::Baking | Stage::Starting => "state busy",
+        Stage::Failed => "state bad",
     }
 }
 

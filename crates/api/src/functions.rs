@@ -1,21 +1,54 @@
-//! What the runtime tells of its functions at its admin port, and what it can be asked there.
+//! What an engine tells of its functions, and what it can be asked. An engine is the embedded runtime or a cluster.
 //!
-//! `GET /admin/status` answers a [`Status`]; `PUT /admin/services/{namespace}/{name}/traffic` takes a list of
+//! At the runtime's admin port, `GET /admin/status` answers a [`Status`]; `PUT /admin/services/{namespace}/{name}/traffic` takes a list of
 //! [`TrafficTarget`]s and answers the [`ServiceStatus`] that comes of it; `POST /admin/apply` takes Knative manifests
 //! as YAML. Errors are an [`ErrorBody`](crate::ErrorBody).
 
 use serde::{Deserialize, Serialize};
 
-/// Everything the runtime serves, at one moment.
+/// Everything an engine serves, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Status {
     /// When, in milliseconds since the Unix epoch.
     pub at_unix_ms: i64,
-    /// Resident memory of the runtime's process.
+    /// Resident memory of the runtime's process; 0 where the engine is no process of ours.
     pub resident_bytes: u64,
     /// The functions, by namespace and name.
     pub services: Vec<ServiceStatus>,
+    /// Versions that are being prepared before any function is told of them, or that could not be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publications: Vec<Publication>,
+}
+
+/// A version on its way to a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Publication {
+    /// Registry name.
+    pub model: String,
+    /// Version, from 1.
+    pub version: u32,
+    /// The part of the requests it is to get, 1 to 100.
+    pub percent: u32,
+    /// How far it is.
+    pub stage: Stage,
+    /// What keeps it, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How far a publication is. One that has ended well is seen in the function's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The function is being baked with it.
+    Baking,
+    /// A revision with it is coming to life.
+    Starting,
+    /// It did not come to that.
+    Failed,
 }
 
 /// A Knative Service: one function and all its revisions.
@@ -143,13 +176,14 @@ pub struct RevisionStatus {
     /// Why it cannot serve.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
-    /// Folders mounted into it: what it was baked with.
+    /// Folders it was baked with.
     pub mounted: Vec<String>,
     /// Whether a route leads to it.
     pub reachable: bool,
     /// Whether it is there for requests.
     pub activity: Activity,
-    /// `Proxy` if requests go through the activator, `Serve` if straight to the instances.
+    /// `Proxy` if requests go through the activator, `Serve` if straight to the instances; empty where the engine does
+    /// not tell, and then the figures of requests and of their concurrency are not known either.
     pub mode: String,
     /// Instances it is meant to have; -1 while nothing is known.
     pub desired: i32,
@@ -182,6 +216,17 @@ pub struct RevisionStatus {
     pub last_cold_start_ms: Option<f64>,
     /// Its latest decisions, newest first.
     pub decisions: Vec<Decision>,
+}
+
+impl RevisionStatus {
+    /// Registry name and version of the model it was baked with: a folder `…/<name>/v<N>`.
+    pub fn model(&self) -> Option<(&str, u32)> {
+        self.mounted.iter().find_map(|folder| {
+            let mut parts = folder.trim_end_matches('/').rsplit('/');
+            let version = parts.next()?.strip_prefix('v')?.parse().ok().filter(|version| *version > 0)?;
+            Some((parts.next().filter(|name| !name.is_empty())?, version))
+        })
+    }
 }
 
 /// A change of mind of the autoscaler.

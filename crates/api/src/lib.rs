@@ -4,12 +4,14 @@
 
 pub mod address;
 pub mod dataset;
+pub mod diagnosis;
 pub mod error;
 pub mod functions;
 pub mod model;
 pub mod picture;
 pub mod predict;
 pub mod preprocess;
+pub mod split;
 pub mod train;
 
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};

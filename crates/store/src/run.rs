@@ -64,6 +64,11 @@ impl Volumes {
         Ok(dirs.into_iter().filter_map(|(_, dir)| Run::open(&dir).ok()).collect())
     }
 
+    /// Ids of all runs, oldest first, readable or not.
+    pub fn run_ids(&self) -> Result<Vec<String>> {
+        Ok(atomic::list_dirs(&self.runs_dir())?.into_iter().map(|(id, _)| id).collect())
+    }
+
     /// One run.
     ///
     /// # Errors
@@ -127,10 +132,14 @@ impl Run {
     ///
     /// A queued run stays queued: its trainer may not have begun.
     pub fn status(&self) -> Result<RunStatus> {
-        let alive = self.is_locked();
-        // Read after the lock was tried: a trainer writes its last status before it lets go.
         let mut status = self.written_status()?;
-        if status.state == RunState::Running && !alive {
+        // The lock is tried only where somebody should have it: who takes it must not find it taken by who looks.
+        if status.state != RunState::Running || self.is_locked() {
+            return Ok(status);
+        }
+        // Read again: a trainer writes its last status before it lets go.
+        status = self.written_status()?;
+        if status.state == RunState::Running {
             status.state = RunState::Failed;
             status.reason = Some("the trainer ended without finishing the run (it crashed or was killed)".into());
         }

@@ -19,7 +19,7 @@ use crate::{error::Result, events, state::AppState};
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn list(State(state): State<AppState>) -> Result<Json<Status>> {
-    Ok(Json(state.runtime.status().await?))
+    Ok(Json(state.functions.status().await?))
 }
 
 /// The functions as server-sent events, one whenever something has changed.
@@ -31,8 +31,8 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Status>> {
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn events(State(state): State<AppState>) -> Result<Response> {
-    if !state.runtime.is_known() {
-        state.runtime.status().await?;
+    if !state.functions.is_known() {
+        state.functions.status().await?;
     }
     Ok(events::of_functions(&state).into_response())
 }
@@ -53,5 +53,5 @@ pub async fn set_traffic(
     Path((namespace, name)): Path<(String, String)>,
     Json(targets): Json<Vec<TrafficTarget>>,
 ) -> Result<Json<ServiceStatus>> {
-    Ok(Json(state.runtime.set_traffic(&namespace, &name, &targets).await?))
+    Ok(Json(state.functions.set_traffic(&namespace, &name, &targets).await?))
 }

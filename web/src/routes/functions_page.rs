@@ -19,7 +19,7 @@ use crate::{
 /// `GET /functions`.
 pub async fn functions(State(state): State<AppState>) -> Result<Html<String>> {
     let (functions, problem) = look(&state).await;
-    page(&pages::Functions { nav: "functions", is_live: state.runtime.is_known(), functions, problem })
+    page(&pages::Functions { nav: "functions", is_live: state.functions.is_known(), functions, problem })
 }
 
 /// `GET /functions/live`: the part of the page that changes.
@@ -30,7 +30,7 @@ pub async fn live(State(state): State<AppState>) -> Result<Html<String>> {
 
 /// What there is to show, or why there is nothing.
 async fn look(state: &AppState) -> (Vec<FunctionView>, Option<String>) {
-    match state.runtime.status().await {
+    match state.functions.status().await {
         Ok(status) => (views(status), None),
         Err(error) => {
             tracing::debug!(error = chain(&error), "the runtime was not asked");
@@ -49,11 +49,11 @@ pub async fn set_traffic(
     Path((namespace, name)): Path<(String, String)>,
     Form(typed): Form<Typed>,
 ) -> Result<Response> {
-    let mut functions = views(state.runtime.status().await?);
+    let mut functions = views(state.functions.status().await?);
     let function = functions.iter_mut().find(|f| f.service.namespace == namespace && f.service.name == name);
     let function = function.ok_or_else(|| WebError::not_found(format!("there is no function {namespace}/{name}")))?;
     let (status, wrong) = match split::parse(&function.service, &typed) {
-        Ok(targets) => match state.runtime.set_traffic(&namespace, &name, &targets).await {
+        Ok(targets) => match state.functions.set_traffic(&namespace, &name, &targets).await {
             Ok(_) => return Ok(Redirect::to(&format!("/functions#{}", function.id())).into_response()),
             Err(error) => {
                 let detail = error.detail();

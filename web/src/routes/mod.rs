@@ -1,10 +1,12 @@
 //! All routes of the service, and the description of the REST part.
 
 mod datasets;
+mod diagnosis;
 mod functions;
 mod functions_page;
 mod health;
 mod models;
+mod models_page;
 mod original;
 mod pages;
 mod predict;
@@ -72,8 +74,9 @@ pub fn app(state: AppState) -> Router {
         .route("/inference_page", get(pages::classify))
         .route("/classify", get(pages::classify))
         .route("/inference_page_2", get(pages::classify).post(pages::classify_form).layer(body_limit))
-        .route("/models", get(pages::models))
-        .route("/models/{name}/current", post(pages::set_current))
+        .route("/models", get(models_page::models))
+        .route("/models/live", get(models_page::live))
+        .route("/models/{name}/current", post(models_page::publish))
         .route("/functions", get(functions_page::functions))
         .route("/functions/live", get(functions_page::live))
         .route("/functions/{namespace}/{name}/traffic", post(functions_page::set_traffic))
@@ -127,6 +130,7 @@ fn described_routes(uploads: DefaultBodyLimit, pictures: DefaultBodyLimit) -> Op
         .routes(routes!(functions::set_traffic))
         .routes(routes!(original::process_model))
         .routes(routes!(original::training_finished))
+        .routes(routes!(diagnosis::diagnose))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
 }

@@ -1,20 +1,25 @@
 //! `/api/models`.
 
-use api::{ErrorBody, model::ModelManifest};
+use api::{
+    ErrorBody, ErrorCode,
+    functions::{Publication, Status},
+    model::ModelManifest,
+};
 use axum::{
     Json,
     body::Body,
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::header;
+use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use store::{StoreError, Volumes};
 use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 
 use crate::{
-    error::{Result, WebError},
+    error::{Result, WebError, chain},
+    functions::Usage,
     state::AppState,
 };
 
@@ -23,16 +28,42 @@ use crate::{
 pub struct ModelView {
     /// Registry name.
     name: String,
-    /// The version in use.
+    /// The version that functions open unless they are told another.
     current: Option<u32>,
+    /// Who gets which part of the requests, as the engine tells it; absent where no engine tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shares: Option<Vec<Share>>,
+    /// Versions on their way to a part.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    publications: Vec<Publication>,
     /// Newest first.
     versions: Vec<ModelManifest>,
+}
+
+/// A version's part of the requests.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub struct Share {
+    /// Version, from 1.
+    version: u32,
+    /// 1 to 100.
+    percent: u32,
 }
 
 impl ModelView {
     fn of(volumes: &Volumes, name: String) -> Result<Self> {
         let versions = volumes.versions(&name)?.into_iter().map(|version| version.manifest).collect();
-        Ok(Self { current: volumes.current(&name)?, versions, name })
+        Ok(Self { current: volumes.current(&name)?, shares: None, publications: vec![], versions, name })
+    }
+
+    /// With what the engine tells of it.
+    fn used(mut self, status: &Status) -> Self {
+        for ModelManifest { version, .. } in &self.versions {
+            let Some(Usage { percent, publication }) = Usage::of(status, &self.name, *version) else { continue };
+            let shares = self.shares.get_or_insert_default();
+            shares.extend((percent > 0).then_some(Share { version: *version, percent }));
+            self.publications.extend(publication);
+        }
+        self
     }
 }
 
@@ -44,7 +75,20 @@ impl ModelView {
 pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<ModelView>>> {
     let models = state
         .on_volumes(|volumes| volumes.model_names()?.into_iter().map(|name| ModelView::of(volumes, name)).collect());
-    Ok(Json(models.await?))
+    let (models, status): (Vec<ModelView>, _) = (models.await?, status(&state).await);
+    Ok(Json(match status {
+        Some(status) => models.into_iter().map(|model| model.used(&status)).collect(),
+        None => models,
+    }))
+}
+
+/// What the engine tells, if it does.
+async fn status(state: &AppState) -> Option<Status> {
+    if !state.functions.is_known() {
+        return None;
+    }
+    let told = state.functions.status().await;
+    told.inspect_err(|error| tracing::warn!(error = chain(error), "the engine does not tell who serves what")).ok()
 }
 
 /// One model.
@@ -61,7 +105,11 @@ pub async fn show(State(state): State<AppState>, Path(name): Path<String>) -> Re
             false => Ok(model),
         }
     });
-    Ok(Json(model.await?))
+    let (model, status) = (model.await?, status(&state).await);
+    Ok(Json(match status {
+        Some(status) => model.used(&status),
+        None => model,
+    }))
 }
 
 /// One version.
@@ -100,33 +148,67 @@ pub async fn download(State(state): State<AppState>, Path((name, version)): Path
 #[serde(deny_unknown_fields)]
 pub struct Chosen {
     /// Version, from 1.
-    version: u32,
+    pub(super) version: u32,
+    /// Its part of the requests, 1 to 100; those that serve now keep the rest. All when absent.
+    #[serde(default = "all")]
+    pub(super) percent: u32,
 }
 
-/// The version in use.
+fn all() -> u32 {
+    100
+}
+
+/// What was wished for.
 #[derive(Serialize, ToSchema)]
-pub struct Current {
+pub struct Published {
     /// Registry name.
     name: String,
     /// Version.
     version: u32,
+    /// Its part of the requests.
+    percent: u32,
 }
 
-/// Puts a version into use.
+/// Puts a version into use, wholly or with a part of the requests.
+///
+/// Nothing changes for whoever asks for predictions until the version is ready.
 #[utoipa::path(put, path = "/api/models/{name}/current", tag = "models", request_body = Chosen,
     params(("name" = String, Path, description = "Registry name")), responses(
-    (status = 200, description = "It is in use", body = Current),
+    (status = 200, description = "It has this part", body = Published),
+    (status = 202, description = "It is being made ready; `publications` of `GET /api/models/{name}` tells how far it is", body = Published),
     (status = 404, description = "No such version", body = ErrorBody),
+    (status = 409, description = "It has every request already, and nothing else serves", body = ErrorBody),
+    (status = 422, description = "No percentage from 1 to 100", body = ErrorBody),
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn set_current(
     State(state): State<AppState>,
     Path(name): Path<String>,
-    Json(Chosen { version }): Json<Chosen>,
-) -> Result<Json<Current>> {
-    let current = state.on_volumes(move |volumes| {
-        volumes.set_current(&name, version)?;
-        Ok(Current { name, version })
-    });
-    Ok(Json(current.await?))
+    Json(Chosen { version, percent }): Json<Chosen>,
+) -> Result<Response> {
+    publish(&state, &name, version, percent).await?;
+    let has_it = match status(&state).await.and_then(|status| Usage::of(&status, &name, version)) {
+        Some(usage) => usage.percent == percent && usage.publication.is_none(),
+        None => true,
+    };
+    let code = if has_it { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((code, Json(Published { name, version, percent })).into_response())
+}
+
+/// Gives a version this part of the requests.
+///
+/// # Errors
+/// As [`crate::functions::Functions::publish`]; `Unprocessable` if the part is none.
+pub(super) async fn publish(state: &AppState, name: &str, version: u32, percent: u32) -> Result<()> {
+    if !(1..=100).contains(&percent) {
+        let message = format!("percent is {percent}; expected 1 to 100");
+        return Err(WebError::refused(ErrorCode::Unprocessable, message));
+    }
+    store::check_name("model", name)?;
+    match state.functions.publish(name, version, percent).await {
+        Err(WebError::Store(StoreError::NotFound { .. })) => {
+            Err(WebError::not_found(format!("model {name} has no version {version}")))
+        }
+        other => other,
+    }
 }

@@ -1,20 +1,23 @@
 //! Handlers of the pages: gather what a template shows, translate forms.
 
-use api::{ErrorCode, dataset::Split, model::ModelManifest, train::RunState};
+use std::time::Duration;
+
+use api::{dataset::Split, functions::Status, model::ModelManifest, train::RunState};
 use axum::{
     Form,
     extract::{Path, Request, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use http::StatusCode;
-use serde::Deserialize;
 use store::{Dataset, Run, Volumes};
+use tokio::time;
 
 use super::{predict::predict_form, runs as run_routes};
 use crate::{
     chart,
-    error::{Result, WebError},
+    error::Result,
     form::{self, Typed},
+    functions::Usage,
     inference::Wanted,
     pages::{self, page},
     receive,
@@ -32,15 +35,19 @@ const SAMPLED_CLASSES: usize = 40;
 /// Bytes of the trainer's log on the page of a run that did not succeed.
 const LOG_BYTES: u64 = 4 << 10;
 
+/// How long a page waits for what it can do without.
+const QUICK: Duration = Duration::from_secs(2);
+
 type Page = Result<Html<String>>;
 
 /// `GET /`.
 pub async fn home(State(state): State<AppState>) -> Page {
     let name = state.config.model.clone();
+    let status = quick_status(&state).await;
     let home = state.on_volumes(move |volumes| {
         Ok(pages::Home {
             nav: "",
-            model: current_model(volumes, &name)?,
+            model: model_in_use(volumes, status.as_ref(), &name)?,
             run: volumes.runs()?.first().map(RunView::of).transpose()?,
             datasets: volumes.datasets()?.into_iter().map(|dataset| dataset.manifest).collect(),
         })
@@ -48,8 +55,30 @@ pub async fn home(State(state): State<AppState>) -> Page {
     page(&home.await?)
 }
 
-fn current_model(volumes: &Volumes, name: &str) -> Result<Option<ModelManifest>> {
-    match volumes.current(name)? {
+/// What the engine tells, or nothing where that takes too long for a page that is about something else.
+async fn quick_status(state: &AppState) -> Option<Status> {
+    if !state.functions.is_known() {
+        return None;
+    }
+    time::timeout(QUICK, state.functions.status()).await.ok()?.ok()
+}
+
+/// A version's part of the requests in percent; by the registry's own pointer where no engine tells.
+fn part_of(volumes: &Volumes, status: Option<&Status>, model: &str, version: u32) -> Result<u32> {
+    match status.and_then(|status| Usage::of(status, model, version)) {
+        Some(usage) => Ok(usage.percent),
+        None => Ok(if volumes.current(model)? == Some(version) { 100 } else { 0 }),
+    }
+}
+
+/// The version that gets most of the requests; the registry's own pointer where no engine tells.
+fn model_in_use(volumes: &Volumes, status: Option<&Status>, name: &str) -> Result<Option<ModelManifest>> {
+    let used = status.and_then(|status| Usage::most_used(status, name));
+    let version = match used {
+        Some(version) => Some(version),
+        None => volumes.current(name)?,
+    };
+    match version {
         Some(version) => Ok(Some(volumes.version(name, version)?.manifest)),
         None => Ok(None),
     }
@@ -167,10 +196,12 @@ pub async fn runs(State(state): State<AppState>) -> Page {
 
 /// `GET /runs/{id}`: live progress, then the results.
 pub async fn run(State(state): State<AppState>, Path(id): Path<String>) -> Page {
+    let hindrance = state.launcher.hindrance(&id);
+    let status = quick_status(&state).await;
     let page_of_run = state.on_volumes(move |volumes| {
         let run = volumes.run(&id)?;
         let view = RunView::of(&run)?;
-        let live = Live::of(&run)?;
+        let live = Live::of(&run, hindrance)?;
         let succeeded = view.status.state == RunState::Succeeded;
         let results = if succeeded { run.results()? } else { None };
         let curves = results.as_ref().map_or(&live.curves, |results| &results.curves);
@@ -178,7 +209,10 @@ pub async fn run(State(state): State<AppState>, Path(id): Path<String>) -> Page 
             nav: "runs",
             accuracy_chart: chart::accuracy(curves),
             loss_chart: chart::loss(curves),
-            is_current: view.status.version.is_some() && volumes.current(&view.model)? == view.status.version,
+            is_current: match view.status.version {
+                Some(version) => part_of(volumes, status.as_ref(), &view.model, version)? > 0,
+                None => false,
+            },
             log: if succeeded { String::new() } else { run.log_tail(LOG_BYTES) },
             dataset_name: volumes.dataset(&view.dataset).map_or(view.dataset.clone(), |dataset| dataset.manifest.name),
             run: view,
@@ -191,7 +225,8 @@ pub async fn run(State(state): State<AppState>, Path(id): Path<String>) -> Page 
 
 /// `GET /runs/{id}/live`: the part of the page that changes.
 pub async fn run_live(State(state): State<AppState>, Path(id): Path<String>) -> Page {
-    let live = state.on_volumes(move |volumes| Live::of(&volumes.run(&id)?)).await?;
+    let hindrance = state.launcher.hindrance(&id);
+    let live = state.on_volumes(move |volumes| Live::of(&volumes.run(&id)?, hindrance)).await?;
     page(&pages::RunLive { accuracy_chart: chart::accuracy(&live.curves), loss_chart: chart::loss(&live.curves), live })
 }
 
@@ -214,7 +249,8 @@ pub async fn classify(State(state): State<AppState>) -> Page {
 
 async fn classify_page(state: &AppState) -> Result<pages::Classify> {
     let name = state.config.model.clone();
-    let model = state.on_volumes(move |volumes| current_model(volumes, &name)).await?;
+    let status = quick_status(state).await;
+    let model = state.on_volumes(move |volumes| model_in_use(volumes, status.as_ref(), &name)).await?;
     Ok(pages::Classify { nav: "classify", model, predictions: vec![], problem: None })
 }
 
@@ -235,43 +271,4 @@ pub async fn classify_form(State(state): State<AppState>, request: Request) -> R
         }
     };
     Ok((status, page(&shown)?).into_response())
-}
-
-/// `GET /models`.
-pub async fn models(State(state): State<AppState>) -> Page {
-    let models = state.on_volumes(|volumes| {
-        let named = |name: String| {
-            Ok(pages::NamedModel {
-                current: volumes.current(&name)?,
-                versions: volumes.versions(&name)?.into_iter().map(|version| version.manifest).collect(),
-                name,
-            })
-        };
-        let models: Vec<_> = volumes.model_names()?.into_iter().map(named).collect::<Result<_>>()?;
-        Ok(models.into_iter().filter(|model| !model.versions.is_empty()).collect())
-    });
-    page(&pages::Models { nav: "models", models: models.await? })
-}
-
-/// Form of "Put into use".
-#[derive(Deserialize)]
-pub struct Chosen {
-    version: u32,
-}
-
-/// `POST /models/{name}/current`.
-pub async fn set_current(
-    State(state): State<AppState>,
-    Path(name): Path<String>,
-    Form(Chosen { version }): Form<Chosen>,
-) -> Result<Redirect> {
-    state
-        .on_volumes(move |volumes| match volumes.set_current(&name, version) {
-            Err(store::StoreError::NotFound { .. }) => {
-                Err(WebError::refused(ErrorCode::NotFound, format!("model {name} has no version {version}")))
-            }
-            other => Ok(other?),
-        })
-        .await?;
-    Ok(Redirect::to("/models"))
 }

@@ -2,7 +2,7 @@
 
 use api::{
     ErrorBody,
-    train::{Hyperparameters, Results},
+    train::{Hyperparameters, Results, RunState},
 };
 use axum::{
     Json,
@@ -67,9 +67,12 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<RunView>>> {
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<RunView>> {
+    let hindrance = state.launcher.hindrance(&id);
     let view = state.on_volumes(move |volumes| {
         let run = volumes.run(&id)?;
-        Ok(RunView { epoch: Live::of(&run)?.curves.pop(), ..RunView::of(&run)? })
+        let view = RunView { epoch: Live::of(&run, None)?.curves.pop(), ..RunView::of(&run)? };
+        let hindrance = hindrance.filter(|_| view.status.state == RunState::Queued);
+        Ok(RunView { hindrance, ..view })
     });
     Ok(Json(view.await?))
 }
@@ -145,5 +148,6 @@ pub async fn stop(state: &AppState, id: String) -> Result<store::Run> {
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn log(State(state): State<AppState>, Path(id): Path<String>) -> Result<String> {
-    state.on_volumes(move |volumes| Ok(volumes.run(&id)?.log_tail(LOG_BYTES))).await
+    let run = state.on_volumes(move |volumes| Ok(volumes.run(&id)?)).await?;
+    Ok(state.launcher.log(&run, LOG_BYTES).await?)
 }

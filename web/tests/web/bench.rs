@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -30,7 +31,12 @@ use store::{Dataset, DatasetInfo, ModelDraft, ModelVersion, Run, Volumes};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time};
 use tower::ServiceExt;
-use web::{AppState, config::Config, launcher::LocalProcess};
+use web::{
+    AppState,
+    config::{Config, EngineKind},
+    engine::Engine,
+    launcher::LocalProcess,
+};
 
 /// Deadline of everything that has to happen sometime.
 const SOON: Duration = Duration::from_secs(30);
@@ -81,13 +87,26 @@ impl Bench {
     }
 
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(change, |config, launcher, http| Engine {
+            launcher: Arc::new(launcher),
+            ..Engine::local(config, http)
+        })
+    }
+
+    /// A service over an engine of the caller's choice, which need not care for the local launcher.
+    pub fn on(
+        change: impl FnOnce(&mut Config),
+        engine: impl FnOnce(&Config, LocalProcess, reqwest::Client) -> Engine,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
         change(&mut config);
         let volumes = config.volumes.clone();
         volumes.create().unwrap();
+        let http = reqwest::Client::new();
         let launcher = LocalProcess::new(config.trainer.clone(), volumes.clone(), config.trainers);
-        let state = AppState::new(config, launcher.clone()).unwrap();
+        let engine = engine(&config, launcher.clone(), http.clone());
+        let state = AppState::new(config, engine, http).unwrap();
         Self { app: web::app(state.clone()), state, launcher, volumes, _dir: dir }
     }
 
@@ -219,6 +238,9 @@ pub fn config(dir: &Path) -> Config {
         volumes: Volumes::under(dir),
         preprocess_url: "http://127.0.0.1:1/".parse().unwrap(),
         inference_url: "http://127.0.0.1:1/".parse().unwrap(),
+        engine: EngineKind::Local,
+        namespace: None,
+        inference_function: "inference".into(),
         admin_url: None,
         trainer: trainer("waits"),
         trainers: 2,

@@ -145,7 +145,7 @@ fn inference() -> Status {
         revisions: vec![busy, broken, revision("inference-00000")],
         ..ServiceStatus::default()
     };
-    Status { at_unix_ms: 1_795_416_313_000, resident_bytes: 41 << 20, services: vec![service] }
+    Status { at_unix_ms: 1_795_416_313_000, resident_bytes: 41 << 20, services: vec![service], ..Status::default() }
 }
 
 async fn put_traffic(bench: &Bench, path: &str, targets: &Value) -> Answer {
@@ -334,4 +334,73 @@ async fn another_sites_page_cannot_steer_functions() {
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
     }
     assert_eq!(runtime.traffic(), inference().services[0].traffic);
+}
+
+/// The function as it is after v1 of the model: its first revision has everything.
+fn serving_v1() -> Status {
+    let mut status = inference();
+    let service = &mut status.services[0];
+    let mut revision = service.revisions[2].clone();
+    revision.mounted = vec!["/data/models/classifier/v1".into()];
+    let newest = Some(revision.name.clone());
+    (service.latest_created, service.latest_ready) = (newest.clone(), newest);
+    service.traffic =
+        vec![TrafficShare { revision: revision.name.clone(), percent: 100, latest: true, ..TrafficShare::default() }];
+    service.revisions = vec![revision];
+    status
+}
+
+async fn publish(bench: &Bench, version: u32, percent: u32) -> Answer {
+    let request =
+        request(Method::PUT, "/api/models/classifier/current").header(header::CONTENT_TYPE, "application/json");
+    bench.send(request.body(Body::from(json!({"version": version, "percent": percent}).to_string())).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_canary_is_wished_for_before_the_pointer_moves() {
+    let (bench, runtime) = bench().await;
+    runtime.edit(|status| *status = serving_v1());
+    let dataset = bench.dataset();
+    bench.model(&dataset);
+    bench.model(&dataset);
+    bench.volumes.set_current("classifier", 1).unwrap();
+    let taken = publish(&bench, 2, 20).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED, "{}", taken.text());
+    let told: Vec<_> = runtime.traffic().into_iter().map(|s| (s.revision, s.percent, s.latest)).collect();
+    let first = "inference-00000".to_owned();
+    assert_eq!(told, [(first.clone(), 20, true), (first, 80, false)], "until there is another, the first has all");
+    assert_eq!(bench.volumes.current("classifier").unwrap(), Some(2));
+
+    // The runtime follows the pointer.
+    runtime.edit(|status| {
+        let service = &mut status.services[0];
+        let mut second = service.revisions[0].clone();
+        (second.name, second.mounted) = ("inference-00001".into(), vec!["/data/models/classifier/v2".into()]);
+        (service.latest_created, service.latest_ready) = (Some(second.name.clone()), Some(second.name.clone()));
+        service.traffic[0].revision.clone_from(&second.name);
+        service.revisions.insert(0, second);
+    });
+    shows(
+        &bench.get("/models").await,
+        &["20 % of requests", "80 % of requests", "name=\"percent\" min=\"1\" max=\"100\""],
+    );
+    let promoted = publish(&bench, 2, 100).await;
+    assert_eq!(promoted.status, StatusCode::OK, "{}", promoted.text());
+    assert_eq!((runtime.traffic().len(), runtime.traffic()[0].percent), (1, 100));
+    let alone = publish(&bench, 2, 20).await.error();
+    assert_eq!(alone.code, ErrorCode::Conflict);
+    assert!(alone.message.starts_with("nothing else serves classifier"), "{}", alone.message);
+}
+
+#[tokio::test]
+async fn a_version_or_a_runtime_that_is_not_there_leaves_the_pointer_where_it_is() {
+    let (bench, runtime) = bench().await;
+    runtime.edit(|status| *status = serving_v1());
+    bench.model(&bench.dataset());
+    assert_eq!(publish(&bench, 7, 100).await.error().code, ErrorCode::NotFound);
+    let nobody = Bench::with(|config| config.admin_url = Some("http://127.0.0.1:1/".parse().unwrap()));
+    nobody.model(&nobody.dataset());
+    assert_eq!(publish(&nobody, 1, 100).await.error().code, ErrorCode::Unavailable);
+    assert_eq!(nobody.volumes.current("classifier").unwrap(), None);
+    shows(&nobody.get("/models").await, &["Who serves is not known.", "does not answer"]);
 }

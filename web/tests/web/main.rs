@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bench;
+mod cluster;
 mod datasets;
+mod diagnosis;
 mod functions;
 mod guard;
 mod models;
@@ -14,3 +16,9 @@ mod pages;
 mod predict;
 mod program;
 mod runs;
+#[path = "../../../crates/cluster/tests/cluster/server.rs"]
+#[expect(dead_code, reason = "shared with the tests of the crate that speaks to clusters")]
+mod server;
+#[path = "../../../crates/cluster/tests/cluster/stage.rs"]
+#[expect(dead_code, reason = "as above")]
+mod stage;

@@ -24,7 +24,10 @@ async fn versions_are_listed_put_into_use_and_downloaded() {
     assert_eq!((&model["versions"][0]["version"], &model["versions"][1]["version"]), (&2.into(), &1.into()));
 
     let set = put(&bench, "/api/models/classifier/current", &json!({"version": 2})).await;
-    assert_eq!((set.status, set.json::<Value>()), (StatusCode::OK, json!({"name": "classifier", "version": 2})));
+    assert_eq!(
+        (set.status, set.json::<Value>()),
+        (StatusCode::OK, json!({"name": "classifier", "version": 2, "percent": 100}))
+    );
     assert_eq!(bench.get("/api/models").await.json::<Value>()[0]["current"], 2);
     assert_eq!(bench.get("/api/models/classifier/1").await.json::<Value>()["version"], 1);
 

@@ -639,7 +639,12 @@ impl Plane {
 
     fn scrape(&self) -> Scrape {
         let services = self.services.keys().filter_map(|key| self.status(key)).collect();
-        let status = Status { at_unix_ms: self.clock.now().unix_millis(), resident_bytes: resident_bytes(), services };
+        let status = Status {
+            at_unix_ms: self.clock.now().unix_millis(),
+            resident_bytes: resident_bytes(),
+            services,
+            publications: Vec::new(),
+        };
         let mut scrape = Scrape { status, durations: BTreeMap::new() };
         for ((namespace, _), service) in &self.services {
             for (name, live) in &service.live {

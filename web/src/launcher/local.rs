@@ -1,6 +1,6 @@
-//! The one seam through which training is started and stopped: what is above it knows no engine.
+//! Trainers as processes of this machine: each a child in a process group of its own.
 //!
-//! [`LocalProcess`] runs the trainer as a child in a process group of its own. A run whose trainer ends without a last
+//! A run whose trainer ends without a last
 //! status is marked failed with the reason. A trainer outlives a service that is killed; the next service finds it
 //! again by its lock and looks after it.
 
@@ -18,7 +18,7 @@ use std::{
 use api::train::RunState;
 use futures_util::future::BoxFuture;
 use rustix::process::{Pid, Signal, kill_process_group};
-use store::{Run, StoreError, Volumes};
+use store::{Run, Volumes};
 use tokio::{
     process::{Child, Command},
     sync::Semaphore,
@@ -26,6 +26,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::{LaunchError, Launcher, bury};
 use crate::error::chain;
 
 /// How often a trainer that is not our child is looked at.
@@ -39,36 +40,6 @@ const LOG_TAIL_BYTES: u64 = 4096;
 
 /// Longest line of the log that becomes part of a reason, in characters.
 const REASON_CHARS: usize = 400;
-
-/// Why training could not be started or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
-    /// The service is about to end.
-    #[error("the service is stopping; the run begins when it is back")]
-    Stopping,
-    /// The volumes failed.
-    #[error("the run's folder cannot be read or written")]
-    Store(#[from] StoreError),
-}
-
-/// Starts and stops the work on runs.
-pub trait Launcher: Send + Sync {
-    /// Begins to work on a queued run, now or when there is room; does not wait for it.
-    ///
-    /// # Errors
-    /// Only if the run could not be taken on. What goes wrong later becomes the run's status.
-    fn start<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<(), LaunchError>>;
-
-    /// Asks for the end of a run; does not wait for it. Stopping twice, or what has ended, is no error.
-    fn stop<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<(), LaunchError>>;
-
-    /// Takes care of every run that an earlier service left without an end: a living trainer is looked after, a queued
-    /// run is started, a dead one is marked failed.
-    fn recover(&self) -> BoxFuture<'_, Result<(), LaunchError>>;
-
-    /// Cancels everything and waits, at most `deadline`; what still runs then is killed.
-    fn shutdown(&self, deadline: Duration) -> BoxFuture<'_, ()>;
-}
 
 /// Trainers as child processes of this one.
 #[derive(Clone, Debug)]
@@ -88,6 +59,8 @@ struct Inner {
 /// How a run's supervisor is told to end its trainer.
 #[derive(Clone, Debug, Default)]
 struct Control {
+    /// Cancelled when its trainer begins.
+    has_room: CancellationToken,
     cancel: CancellationToken,
     kill: CancellationToken,
 }
@@ -152,6 +125,16 @@ impl Launcher for LocalProcess {
         })
     }
 
+    fn hindrance(&self, run: &str) -> Option<String> {
+        let waits = self.inner.controls().get(run).is_some_and(|control| !control.has_room.is_cancelled());
+        waits.then(|| "waiting for another run to end: as many trainers work as may at once".to_owned())
+    }
+
+    fn log<'a>(&'a self, run: &'a Run, bytes: u64) -> BoxFuture<'a, Result<String, LaunchError>> {
+        let run = run.clone();
+        Box::pin(async move { Ok(tokio::task::spawn_blocking(move || run.log_tail(bytes)).await?) })
+    }
+
     fn shutdown(&self, deadline: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.inner.tasks.close();
@@ -205,23 +188,31 @@ impl Inner {
     async fn train(self: Arc<Self>, run: Run, control: Control) {
         let _slot = tokio::select! {
             slot = self.slots.acquire() => slot,
-            () = control.cancel.cancelled() => return bury(&run, RunState::Cancelled, "cancelled before training began"),
+            () = control.cancel.cancelled() => {
+                bury(&run, RunState::Cancelled, "cancelled before training began");
+                return;
+            }
         };
+        control.has_room.cancel();
         let mut child = match self.spawn(&run) {
             Ok(child) => child,
             Err(e) => {
                 let reason = format!("cannot start the trainer {}: {e}", self.program.display());
-                return bury(&run, RunState::Failed, &reason);
+                bury(&run, RunState::Failed, &reason);
+                return;
             }
         };
         match wait(&mut child, &control).await {
             Ok(status) => conclude(&run, &status),
-            Err(e) => bury(&run, RunState::Failed, &format!("cannot wait for the trainer: {e}")),
+            Err(e) => {
+                bury(&run, RunState::Failed, &format!("cannot wait for the trainer: {e}"));
+            }
         }
     }
 
     /// Looks after a trainer that an earlier service started.
     async fn adopt(self: Arc<Self>, run: Run, control: Control) {
+        control.has_room.cancel();
         let mut interval = time::interval(ADOPTED_INTERVAL);
         loop {
             tokio::select! {
@@ -233,7 +224,8 @@ impl Inner {
             }
             if !run.is_locked() {
                 let how = if run.cancel_requested() { RunState::Cancelled } else { RunState::Failed };
-                return bury(&run, how, &with_last_line(&run, "the trainer ended without finishing the run"));
+                bury(&run, how, &with_last_line(&run, "the trainer ended without finishing the run"));
+                return;
             }
         }
     }
@@ -276,10 +268,13 @@ async fn wait(child: &mut Child, control: &Control) -> io::Result<ExitStatus> {
 
 /// Sees to it that a run whose trainer has ended says so.
 fn conclude(run: &Run, status: &ExitStatus) {
-    match run.written_status() {
-        Ok(written) if written.state.is_final() => {}
-        _ if run.cancel_requested() => bury(run, RunState::Cancelled, "cancelled"),
-        _ => bury(run, RunState::Failed, &with_last_line(run, &ending(status))),
+    if run.written_status().is_ok_and(|written| written.state.is_final()) {
+        return;
+    }
+    if run.cancel_requested() {
+        bury(run, RunState::Cancelled, "cancelled");
+    } else {
+        bury(run, RunState::Failed, &with_last_line(run, &ending(status)));
     }
 }
 
@@ -297,13 +292,5 @@ fn with_last_line(run: &Run, ending: &str) -> String {
     match log.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
         Some(line) => format!("{ending}; its last words: {}", line.chars().take(REASON_CHARS).collect::<String>()),
         None => ending.to_owned(),
-    }
-}
-
-fn bury(run: &Run, state: RunState, reason: &str) {
-    match run.bury(state, reason) {
-        Ok(status) => tracing::info!(run = run.id(), state = ?status.state, reason, "run ended"),
-        Err(StoreError::Busy(_)) => tracing::info!(run = run.id(), "another trainer works on the run"),
-        Err(e) => tracing::error!(run = run.id(), error = chain(&e), "cannot mark the run as ended"),
     }
 }

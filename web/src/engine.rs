@@ -10,6 +10,9 @@ use crate::{
     launcher::{ClusterJobs, Launcher, LocalProcess},
 };
 
+/// The function that prepares pictures, as the manifests name it.
+const PREPROCESS: &str = "preprocess";
+
 /// Starts training, and runs the functions.
 #[derive(Clone)]
 pub struct Engine {
@@ -31,7 +34,7 @@ impl Engine {
     pub fn kubernetes(config: &Config, cluster: Cluster) -> Self {
         let launcher = ClusterJobs::new(Trainers::new(cluster.clone()), config.volumes.clone());
         let (function, model) = (&config.inference_function, config.model.clone());
-        let functions = ClusterFunctions::new(cluster, function, config.volumes.clone(), model);
+        let functions = ClusterFunctions::new(cluster, function, PREPROCESS, config.volumes.clone(), model);
         Self { launcher: Arc::new(launcher), functions: Arc::new(functions) }
     }
 }

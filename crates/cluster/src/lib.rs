@@ -1,7 +1,7 @@
 //! A Kubernetes cluster with Knative Serving as the engine of training and of the functions.
 //!
 //! Trainer Jobs are made, looked at and deleted ([`trainers`]); versions are baked and published as revisions of a Knative
-//! Service ([`publish`]); what the functions do is read back in the terms of [`api::functions`] ([`functions`]); and a
+//! Service ([`publish`]), and images without a model as they are ([`image`]); what the functions do is read back in the terms of [`api::functions`] ([`functions`]); and a
 //! cluster is examined for what it lacks ([`doctor`]). Every failure becomes a sentence with what to do ([`error`]).
 //!
 //! Decisions are made on what the API server tells, never on what this process remembers: any number of replicas may do
@@ -11,6 +11,7 @@ pub mod connection;
 pub mod doctor;
 pub mod error;
 pub mod functions;
+pub mod image;
 mod jobs;
 pub mod knative;
 pub mod names;

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-/// Label that says what a Job is for: [`TRAINER`] or [`BAKE`].
+/// Label that says what a Job is for: [`TRAINER`], [`BAKE`] or [`BAKE_IMAGE`].
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 
 /// Value of [`COMPONENT`] of trainer Jobs.
@@ -10,6 +10,9 @@ pub const TRAINER: &str = "trainer";
 
 /// Value of [`COMPONENT`] of bake Jobs.
 pub const BAKE: &str = "bake";
+
+/// Value of [`COMPONENT`] of Jobs that bake an image without a model.
+pub const BAKE_IMAGE: &str = "bake-image";
 
 /// Label that says whose objects these are.
 pub const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "fovea");
@@ -42,13 +45,22 @@ pub fn bake_job(model: &str, version: u32) -> String {
     dns_safe(&format!("bake-{model}-v{version}"))
 }
 
+/// Name of the Job that bakes the image of a function without a model.
+pub fn bake_image_job(function: &str, image: &str) -> String {
+    dns_safe(&format!("bake-{function}-{}", short_hash(image)))
+}
+
+fn short_hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// As it is where it can be an object's name; otherwise made fit, with a hash that keeps it apart from its likes.
 fn dns_safe(name: &str) -> String {
     let fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.len() <= MAX_NAME && name.bytes().all(fit) && !name.ends_with('-') {
         return name.to_owned();
     }
-    let hash: String = Sha256::digest(name).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = short_hash(name);
     let replaced = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let start: String = name.chars().map(replaced).take(MAX_NAME - hash.len() - 1).collect();
     format!("{}-{hash}", start.trim_end_matches('-'))

@@ -120,7 +120,7 @@ impl Publisher {
                 (names::PERCENT, wish.percent.to_string()),
             ],
             arguments: vec![],
-            environment: vec![(MODEL_VARIABLE, path)],
+            environment: vec![(MODEL_VARIABLE, Some(path))],
             // What is baked is what will be served.
             image: look.service.spec.template.spec.image(),
         };

@@ -25,7 +25,8 @@ pub(crate) struct Particulars<'a> {
     pub component: &'static str,
     pub annotations: Vec<(&'static str, String)>,
     pub arguments: Vec<String>,
-    pub environment: Vec<(&'static str, String)>,
+    /// Variables that differ from the template's; those without a value are left out.
+    pub environment: Vec<(&'static str, Option<String>)>,
     /// None leaves the template's.
     pub image: Option<&'a str>,
 }
@@ -97,8 +98,10 @@ impl Template {
                 let variables = container.env.get_or_insert_default();
                 for (name, value) in &particulars.environment {
                     variables.retain(|variable| variable.name != *name);
-                    let value = Some(value.clone());
-                    variables.push(EnvVar { name: (*name).to_owned(), value, value_from: None });
+                    if value.is_some() {
+                        let (name, value) = ((*name).to_owned(), value.clone());
+                        variables.push(EnvVar { name, value, value_from: None });
+                    }
                 }
             }
         }

@@ -9,6 +9,7 @@ use api::functions::{ServiceStatus, Stage, Status, TrafficTarget};
 use cluster::{
     Cluster,
     functions::{Functions as Services, now_unix_ms},
+    image::ImageBaker,
     publish::Publisher,
 };
 use futures_util::future::BoxFuture;
@@ -36,6 +37,8 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 pub struct ClusterFunctions {
     services: Services,
     publisher: Publisher,
+    /// For the function that serves no model.
+    image_baker: Arc<ImageBaker>,
     volumes: Volumes,
     /// Registry name of the model that the function serves unless it is told otherwise.
     model: String,
@@ -45,12 +48,14 @@ pub struct ClusterFunctions {
 }
 
 impl ClusterFunctions {
-    /// Publishes to the function `inference`; asks the cluster nothing yet.
-    pub fn new(cluster: Cluster, function: &str, volumes: Volumes, model: String) -> Self {
-        let publisher = Publisher::new(cluster.clone(), function);
+    /// Publishes to the function `inference`, and has the images of `preprocess` baked; asks the cluster nothing yet.
+    pub fn new(cluster: Cluster, inference: &str, preprocess: &str, volumes: Volumes, model: String) -> Self {
+        let publisher = Publisher::new(cluster.clone(), inference);
+        let image_baker = Arc::new(ImageBaker::new(cluster.clone(), preprocess));
         Self {
             services: Services::new(cluster),
             publisher,
+            image_baker,
             volumes,
             model,
             told: Arc::default(),
@@ -86,6 +91,12 @@ impl ClusterFunctions {
         self.publisher.step().await?;
         if !n.is_multiple_of(LOOKS_PER_PIN) {
             return Ok(());
+        }
+        match self.image_baker.step().await {
+            Ok(true) => tracing::info!("baking the image of the function without a model"),
+            Ok(false) => {}
+            // Its pods compile for themselves meanwhile; nothing else waits for it.
+            Err(error) => tracing::debug!(error = chain(&error), "an image is not baked; trying again"),
         }
         let (volumes, model) = (self.volumes.clone(), self.model.clone());
         let current = tokio::task::spawn_blocking(move || volumes.current(&model)).await??;

@@ -4,6 +4,7 @@
 
 mod doctor;
 mod functions;
+mod image;
 mod publish;
 mod server;
 mod stage;

@@ -24,7 +24,7 @@ pub fn templates(server: &Server) {
         json!({"name": "trainer", "image": "fovea/trainer:1", "args": ["--datasets=/data", "--models=/models"]});
     server.put(TEMPLATES, template("train", trainer));
     let env = json!([{"name": "FOVEA_MODEL_PATH", "value": "/models/models/classifier/current"}]);
-    let bake = json!({"name": "bake", "image": "fovea/inference:0", "args": ["bake", "--publish"], "env": env});
+    let bake = json!({"name": "bake", "image": "fovea/inference:0", "args": ["bake"], "env": env});
     server.put(TEMPLATES, template("bake", bake));
 }
 

@@ -469,7 +469,7 @@ mod tests {
         let data = tempfile::tempdir().expect("a temporary folder");
         let folder = write_manifests(&Volumes::under(data.path()), "flowers").expect("it can be written");
         let inference = fs::read_to_string(folder.join("inference.yaml")).expect("it is there");
-        assert!(inference.contains("subPath: models/flowers/current"), "{inference}");
+        assert!(inference.contains("value: /models/models/flowers/current"), "{inference}");
         assert!(!inference.contains(MODEL_PATH), "{inference}");
         let preprocess = fs::read_to_string(folder.join("preprocess.yaml")).expect("it is there");
         assert_eq!(preprocess, MANIFESTS[0].1);

@@ -4,6 +4,7 @@
 
 mod browser;
 mod cache;
+mod images;
 mod setup;
 mod suite;
 mod summary;
@@ -38,6 +39,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Build the container images of everything that runs in a cluster, with docker, podman or buildah
+    Images(images::Options),
     /// Check formatting, and let clippy's warnings be errors
     Lint,
     /// Write docs/openapi.json from the web service's routes
@@ -80,6 +83,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let good = suite::run(&workspace, &tools, cache::folder, &mut stdout().lock())?;
             return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Images(options) => images::run(&workspace, &tools, &options, &mut stdout().lock())?,
         Command::Lint => workspace.lint()?,
         Command::Openapi => workspace.write_openapi()?,
     }

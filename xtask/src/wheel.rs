@@ -114,6 +114,13 @@ impl Wheel {
         Ok(home)
     }
 
+    /// The folder with this wheel's files, if they are there.
+    #[cfg(test)]
+    pub fn installed(&self, cache: &Path) -> Option<PathBuf> {
+        let home = cache.join(self.folder);
+        self.is_whole(&home).then_some(home)
+    }
+
     /// Leaves files of the right names and lengths in place of the real ones.
     #[cfg(test)]
     pub fn pretend(&self, cache: &Path) {

@@ -49,6 +49,12 @@ impl Workspace {
         Self { target: root.join("target"), root, cargo }
     }
 
+    /// The same with another target folder.
+    #[cfg(test)]
+    pub fn with_target(self, target: PathBuf) -> Self {
+        Self { target, ..self }
+    }
+
     /// Where native programs are built.
     pub fn release(&self) -> PathBuf {
         self.target.join("release")
@@ -57,6 +63,21 @@ impl Workspace {
     /// Where the functions' components are built.
     pub fn components(&self) -> PathBuf {
         self.target.join(WASM_TARGET).join("release")
+    }
+
+    /// Where images are put together.
+    pub fn images(&self) -> PathBuf {
+        self.target.join("images")
+    }
+
+    /// What an image is built by.
+    pub fn containerfile(&self, name: &str) -> PathBuf {
+        self.root.join("knative/images").join(name)
+    }
+
+    /// The house's licence.
+    pub fn license(&self) -> PathBuf {
+        self.root.join("LICENSE")
     }
 
     /// A cargo command on this checkout.

@@ -22,6 +22,10 @@ use crate::{RuntimeError, engine::MAX_SANDBOXES};
 /// How long a guest computes before it yields: the resolution of time limits on a guest that spins.
 const TURN: Duration = Duration::from_millis(10);
 
+/// Threads for work that blocks. Much of such work at once, such as mapping hundreds of artefacts, would only cost
+/// memory.
+const BLOCKING_THREADS: usize = 8;
+
 /// Sandboxes that may start at any time before one that has finished its request is kept for the next.
 const ROOM: usize = MAX_SANDBOXES as usize / 4;
 
@@ -41,6 +45,7 @@ impl Compute {
         let failed = |source: std::io::Error| RuntimeError::Compute { source: source.into() };
         let pool = runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
+            .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("guest")
             .enable_all()
             .build()
@@ -85,11 +90,6 @@ impl Compute {
     /// Runs work that blocks, for nobody who waits.
     pub(crate) fn blocking(&self, work: impl FnOnce() + Send + 'static) {
         self.pool().spawn_blocking(work);
-    }
-
-    /// Drops something big, such as instances, where nobody waits for it.
-    pub(crate) fn dispose(&self, thing: impl Send + 'static) {
-        self.pool().spawn_blocking(move || drop(thing));
     }
 
     fn pool(&self) -> &runtime::Runtime {

@@ -26,10 +26,10 @@ pub(crate) const MAX_TABLE_ELEMENTS: usize = 1 << 16;
 /// What a WebAssembly memory can have; how much of it a guest may use is its own limit.
 const MAX_MEMORY_BYTES: usize = 1 << 32;
 
-/// Memory of a finished sandbox that is wiped in place for the next one of its kind instead of being given back. It
-/// is given back with the revision's last instance.
+/// Memory and tables of a finished sandbox that are wiped in place for the next one of its kind: giving them back would
+/// interrupt every core, and the next one would fault them in again. They go with the revision's last instance.
 const KEEP_BYTES: usize = 64 << 20;
-const KEEP_STACK_BYTES: usize = 64 << 10;
+const KEEP_TABLE_BYTES: usize = MAX_TABLE_ELEMENTS * size_of::<usize>();
 
 /// A snapshot is one piece of memory, dense or not, as long as it is no larger than this.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
@@ -64,7 +64,7 @@ pub(crate) fn serving() -> Result<Engine, RuntimeError> {
         .max_memory_size(MAX_MEMORY_BYTES)
         .table_elements(MAX_TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_BYTES)
-        .async_stack_keep_resident(KEEP_STACK_BYTES)
+        .table_keep_resident(KEEP_TABLE_BYTES)
         .max_unused_warm_slots(MAX_SANDBOXES)
         .pagemap_scan(Enabled::Auto);
     let mut config = shared();

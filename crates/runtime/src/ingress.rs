@@ -50,7 +50,10 @@ impl Handle for Ingress {
         }
         let table = self.routes.table();
         let Some(route) = table.route(host(&request), self.service.as_ref()) else {
-            return text(StatusCode::NOT_FOUND, "there is no function at this host\n");
+            return match &self.service {
+                Some(_) => text(StatusCode::SERVICE_UNAVAILABLE, "this function cannot serve yet\n"),
+                None => text(StatusCode::NOT_FOUND, "there is no function at this host\n"),
+            };
         };
         let header = |name: &str| request.headers().get(name)?.to_str().ok();
         let Some(choice) = route.choose(header, fastrand::u64(..)) else {

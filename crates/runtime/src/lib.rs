@@ -26,6 +26,8 @@ mod failure;
 mod ingress;
 mod instance;
 mod intake;
+mod mapped;
+mod memory;
 mod metrics;
 mod sandbox;
 mod server;
@@ -38,7 +40,7 @@ use std::{
 
 pub use admin::serve as serve_admin;
 pub use container::{Container, ContainerSettings};
-pub use control::{Control, ControlError, ControlSettings, Places};
+pub use control::{Control, ControlError, ControlSettings, MODEL_AT, Places};
 pub use error::RuntimeError;
 pub use ingress::Ingress;
 pub use instance::Isolation;
@@ -47,14 +49,17 @@ pub use server::{Drained, bind};
 
 use bake::{Artefacts, Baker, Digest, Ingredients, Order, Recipe};
 use compute::Compute;
-use sandbox::Blueprint;
-use wasmtime::{Engine, component::Component};
+use mapped::Mapped;
+use sandbox::{Blueprint, Code};
+use wasmtime::Engine;
 
 /// How a [`Runtime`] is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Folder of the artefacts. Only this user may read or write it; it is created if it is missing.
     pub artefacts: PathBuf,
+    /// Artefacts that others baked: what is found there need not be baked here.
+    pub shared: Option<Artefacts>,
     /// Threads that run guests.
     pub compute_threads: usize,
     /// Who bakes; `None` bakes in this process.
@@ -65,7 +70,7 @@ impl Settings {
     /// These settings with one compute thread per core of this machine, baking in this process.
     pub fn new(artefacts: impl Into<PathBuf>) -> Self {
         let compute_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { artefacts: artefacts.into(), compute_threads, baker: None }
+        Self { artefacts: artefacts.into(), shared: None, compute_threads, baker: None }
     }
 }
 
@@ -74,8 +79,10 @@ pub struct Runtime {
     engine: Engine,
     compute: Arc<Compute>,
     artefacts: Artefacts,
+    shared: Option<Artefacts>,
     baker: Option<Baker>,
     baking: tokio::sync::Mutex<()>,
+    mapped: Mapped,
 }
 
 impl Runtime {
@@ -85,9 +92,15 @@ impl Runtime {
     /// `Cache` if the artefacts' folder cannot be made safe to use, `Engine` if this machine cannot run wasmtime
     pub fn new(settings: &Settings) -> Result<Self, RuntimeError> {
         let engine = engine::serving()?;
-        let artefacts = Artefacts::open(&settings.artefacts)?;
-        let compute = Arc::new(Compute::start(&engine, settings.compute_threads)?);
-        Ok(Self { engine, compute, artefacts, baker: settings.baker.clone(), baking: tokio::sync::Mutex::default() })
+        Ok(Self {
+            artefacts: Artefacts::open(&settings.artefacts)?,
+            shared: settings.shared.clone(),
+            compute: Arc::new(Compute::start(&engine, settings.compute_threads)?),
+            engine,
+            baker: settings.baker.clone(),
+            baking: tokio::sync::Mutex::default(),
+            mapped: Mapped::default(),
+        })
     }
 
     /// What sandboxes of this recipe are made from: its artefact, baked now if there is none, and linked; and the
@@ -98,35 +111,57 @@ impl Runtime {
             self.compute.run_blocking(move || Ingredients::read(recipe)).await??
         };
         let name = ingredients.artefact(&self.engine);
-        let component = match self.find(&name).await? {
-            Some(component) => component,
+        let Recipe { component, confines } = recipe;
+        let code = match self.code(&name, &component).await? {
+            Some(code) => code,
             None => {
                 // One at a time: it takes all cores as it is, and the next one may find that its work is done.
                 let _turn = self.baking.lock().await;
-                match self.find(&name).await? {
-                    Some(component) => component,
+                match self.code(&name, &component).await? {
+                    Some(code) => code,
                     None => {
-                        self.bake(ingredients).await?;
-                        let baked = self.find(&name).await?;
+                        if !self.import(&name).await? {
+                            self.bake(ingredients).await?;
+                        }
+                        let baked = self.code(&name, &component).await?;
                         baked.ok_or_else(|| RuntimeError::bake("the artefact cannot be read back"))?
                     }
                 }
             }
         };
-        let link = Blueprint::new(&component, recipe.confines);
-        let link = link.map_err(|error| RuntimeError::Link { path: recipe.component, source: error.into() })?;
-        Ok((Arc::new(link), name))
+        Ok((Arc::new(Blueprint::new(code, confines)), name))
     }
 
     /// What sandboxes are made from, if the artefact is still there.
-    pub(crate) async fn map(&self, artefact: &Digest, confines: Confines) -> Option<Arc<Blueprint>> {
-        let component = self.find(artefact).await.ok()??;
-        Blueprint::new(&component, confines).ok().map(Arc::new)
+    pub(crate) async fn map(&self, artefact: &Digest, recipe: Recipe) -> Option<Arc<Blueprint>> {
+        let code = self.code(artefact, &recipe.component).await.ok()??;
+        Some(Arc::new(Blueprint::new(code, recipe.confines)))
     }
 
-    async fn find(&self, artefact: &Digest) -> Result<Option<Component>, RuntimeError> {
+    /// The code of this artefact: what is mapped already, or what lies in the store; made from `component`.
+    async fn code(&self, artefact: &Digest, component: &Path) -> Result<Option<Arc<Code>>, RuntimeError> {
+        let place = self.mapped.place(artefact);
+        let mut place = place.lock().await;
+        if let Some(code) = place.upgrade() {
+            return Ok(Some(code));
+        }
         let (engine, artefacts, artefact) = (self.engine.clone(), self.artefacts.clone(), *artefact);
-        self.compute.run_blocking(move || artefacts.find(&engine, &artefact)).await
+        let found = self.compute.run_blocking(move || {
+            let component = artefacts.find(&engine, &artefact)?;
+            Some(Code::link(&component).map(Arc::new))
+        });
+        let Some(linked) = found.await? else { return Ok(None) };
+        let code = linked.map_err(|error| RuntimeError::Link { path: component.to_owned(), source: error.into() })?;
+        *place = Arc::downgrade(&code);
+        Ok(Some(code))
+    }
+
+    /// Takes the artefact over from the shared ones; whether it was there.
+    async fn import(&self, artefact: &Digest) -> Result<bool, RuntimeError> {
+        let Some(shared) = self.shared.clone() else { return Ok(false) };
+        let (artefacts, artefact) = (self.artefacts.clone(), *artefact);
+        let imported = self.compute.run_blocking(move || artefacts.import(&shared, &artefact)).await?;
+        imported.map_err(|source| RuntimeError::Cache { path: self.artefacts.folder().to_owned(), source })
     }
 
     async fn bake(&self, ingredients: Ingredients) -> Result<(), RuntimeError> {

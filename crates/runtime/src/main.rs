@@ -1,10 +1,10 @@
 //! `fovea-runtime`: runs functions. `up` is Knative on this machine, `serve` is what a container runs, `bake` makes an
-//! artefact and ends.
+//! artefact for others and ends.
 
 use std::{
     collections::BTreeMap,
     env,
-    io::{IsTerminal as _, Read as _, Write as _},
+    io::{ErrorKind, IsTerminal as _, Read as _, Write as _},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,8 +15,8 @@ use anyhow::{Context as _, ensure};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use runtime::{
-    Confines, Container, ContainerSettings, Control, ControlSettings, Ingress, Isolation, Limits, Mounted, Places,
-    Runtime, Settings, artefacts_in,
+    Confines, Container, ContainerSettings, Control, ControlSettings, Ingress, Isolation, Limits, MODEL_AT, Mounted,
+    Places, Runtime, Settings, artefacts_in,
     bake::{self, Artefacts, Baker, Ingredients, Order, Recipe},
 };
 use serving::Manifests;
@@ -41,9 +41,11 @@ enum Command {
     Up(Up),
     /// Serve one function, as a container does
     Serve(Serve),
+    /// Make a function's artefact and put it where others find it
+    Bake(Bake),
     /// Make one artefact; the order comes as JSON on the standard input
     #[command(hide = true)]
-    Bake {
+    Order {
         /// How the log is written
         #[arg(long, default_value = "text")]
         log_format: LogFormat,
@@ -126,11 +128,16 @@ struct Exposed {
     address: SocketAddr,
 }
 
+/// What an artefact is made from.
 #[derive(Debug, Args)]
-struct Serve {
+struct Function {
     /// The function's component
     #[arg(long, env = "FOVEA_COMPONENT", value_name = "FILE")]
     component: PathBuf,
+
+    /// Folder that the function sees as /model; if there is none yet, it comes up without
+    #[arg(long, env = "FOVEA_MODEL_PATH", value_name = "FOLDER")]
+    model: Option<PathBuf>,
 
     /// A directory the function may read, and where it sees it; may be given several times
     #[arg(long, env = "FOVEA_MOUNT", value_name = "FOLDER:/PATH", value_parser = parse_mount)]
@@ -140,14 +147,6 @@ struct Serve {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_env)]
     env: Vec<(String, String)>,
 
-    /// Address to listen at
-    #[arg(long, env = "FOVEA_HOST", default_value = "127.0.0.1")]
-    host: IpAddr,
-
-    /// Port to listen at
-    #[arg(long, env = "PORT", default_value_t = 8080)]
-    port: u16,
-
     /// The revision's name, for logs and answers
     #[arg(long, env = "K_REVISION", default_value = "function", value_name = "NAME")]
     revision: String,
@@ -155,6 +154,46 @@ struct Serve {
     /// Memory of one sandbox
     #[arg(long, env = "FOVEA_MEMORY", default_value = "512MiB", value_name = "SIZE")]
     memory: ByteSize,
+}
+
+#[derive(Debug, Args)]
+struct Bake {
+    #[command(flatten)]
+    function: Function,
+
+    /// Folder of the artefacts
+    #[arg(long, env = "FOVEA_ARTEFACTS", value_name = "FOLDER")]
+    artefacts: PathBuf,
+
+    /// File of the secret that artefacts are signed with
+    #[arg(long, env = "FOVEA_ARTEFACT_KEY_FILE", value_name = "FILE")]
+    artefact_key_file: PathBuf,
+
+    /// How the log is written
+    #[arg(long, env = "FOVEA_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    function: Function,
+
+    /// Folder of artefacts that others baked; what is not found there is baked here
+    #[arg(long, env = "FOVEA_ARTEFACTS", value_name = "FOLDER", requires = "artefact_key_file")]
+    artefacts: Option<PathBuf>,
+
+    /// File of the secret that they are signed with
+    #[arg(long, env = "FOVEA_ARTEFACT_KEY_FILE", value_name = "FILE")]
+    artefact_key_file: Option<PathBuf>,
+
+    /// Address to listen at
+    #[arg(long, env = "FOVEA_HOST", default_value = "127.0.0.1")]
+    host: IpAddr,
+
+    /// Port to listen at
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    port: u16,
 
     /// Longest request body
     #[arg(long, env = "FOVEA_MAX_BODY", default_value = "64MiB", value_name = "SIZE")]
@@ -190,7 +229,11 @@ fn main() -> ExitCode {
             start_log(arguments.common.log_format);
             serve(arguments)
         }
-        Command::Bake { log_format } => {
+        Command::Bake(arguments) => {
+            start_log(arguments.log_format);
+            bake(arguments)
+        }
+        Command::Order { log_format } => {
             start_log(log_format);
             return bake_order();
         }
@@ -213,19 +256,54 @@ fn start_log(format: LogFormat) {
     }
 }
 
+impl Function {
+    /// # Errors
+    /// If the model's folder is there and cannot be used
+    fn recipe(self) -> anyhow::Result<Recipe> {
+        let Self { component, model, mount: mut mounted, env, revision, memory } = self;
+        if let Some(model) = model {
+            match model.canonicalize() {
+                // A link is followed once: this process serves one version for good.
+                Ok(path) => mounted.push(Mounted { path, guest: MODEL_AT.to_owned() }),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    tracing::warn!(folder = %model.display(), "there is no model yet");
+                }
+                Err(error) => return Err(error).with_context(|| format!("cannot use the model at {}", model.display())),
+            }
+        }
+        let limits = Limits { memory_bytes: bytes(memory), ..Limits::default() };
+        let name = revision.into();
+        Ok(Recipe { component, confines: Confines { name, env, identity: Vec::new(), mounted, limits } })
+    }
+}
+
+/// Bakes a function into the shared artefacts, unless it lies there.
+#[tokio::main]
+async fn bake(arguments: Bake) -> anyhow::Result<()> {
+    let Bake { function, artefacts, artefact_key_file, .. } = arguments;
+    std::fs::create_dir_all(&artefacts).with_context(|| format!("cannot create {}", artefacts.display()))?;
+    let artefacts = Artefacts::shared(&artefacts, &artefact_key_file)?;
+    let name = bake::bake_missing(function.recipe()?, &artefacts).await?;
+    // Whoever reads this line may have gone; the artefact is there.
+    let _ = writeln!(std::io::stdout(), "{name}");
+    Ok(())
+}
+
 #[tokio::main]
 async fn serve(arguments: Serve) -> anyhow::Result<()> {
-    let Serve { component, mount, env, host, port, revision, common, .. } = arguments;
+    let Serve { function, artefacts, artefact_key_file, host, port, common, .. } = arguments;
     ensure!(arguments.max_requests > 0, "--max-requests must be at least 1");
-    let runtime = Runtime::new(&settings(&common)?)?;
-    let limits = Limits {
-        memory_bytes: bytes(arguments.memory),
-        max_response_bytes: bytes(arguments.max_response),
-        max_log_bytes: bytes(arguments.max_log),
-    };
-    let confines = Confines { name: revision.as_str().into(), env, identity: Vec::new(), mounted: mount, limits };
+    let mut settings = settings(&common)?;
+    if let (Some(folder), Some(key)) = (artefacts, artefact_key_file) {
+        settings.shared = Some(Artefacts::shared(&folder, &key)?);
+    }
+    let runtime = Runtime::new(&settings)?;
+    let mut recipe = function.recipe()?;
+    recipe.confines.limits.max_response_bytes = bytes(arguments.max_response);
+    recipe.confines.limits.max_log_bytes = bytes(arguments.max_log);
+    let revision = recipe.confines.name.clone();
     let settings = ContainerSettings {
-        recipe: Recipe { component, confines },
+        recipe,
         isolation: Isolation::of(arguments.max_requests),
         timeout: arguments.timeout,
         max_body_bytes: bytes(arguments.max_body),
@@ -333,7 +411,7 @@ fn settings(common: &Common) -> anyhow::Result<Settings> {
     };
     settings.baker = Some(Baker {
         program: env::current_exe().context("cannot tell where this program lies")?,
-        arguments: ["bake", "--log-format", log_format].map(str::to_owned).to_vec(),
+        arguments: ["order", "--log-format", log_format].map(str::to_owned).to_vec(),
     });
     if let Some(threads) = common.compute_threads {
         ensure!(threads > 0, "--compute-threads must be at least 1");

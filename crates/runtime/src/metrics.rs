@@ -169,11 +169,3 @@ impl Collector for Scrape {
         )?)
     }
 }
-
-/// Resident memory of this process.
-pub(crate) fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()));
-    pages.unwrap_or_default() * rustix::param::page_size() as u64
-}

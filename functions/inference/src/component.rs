@@ -10,7 +10,7 @@ use spin_sdk::{
     http_service,
 };
 
-use crate::{Function, MAX_BODY_BYTES, files, function::chain, scrub};
+use crate::{Function, MAX_BODY_BYTES, files, function::chain, memory};
 
 /// Where the host mounts the model version to serve, read-only.
 const MODEL_DIR: &str = "/model";
@@ -49,7 +49,8 @@ mod bindings {
 }
 
 fn initialize() {
-    if let Err(error) = scrub::while_scrubbing(|| FUNCTION.initialize()) {
+    if let Err(error) = memory::while_scrubbing(|| FUNCTION.initialize()) {
         panic!("cannot load the model: {}", chain(&error));
     }
+    memory::set_apart();
 }

@@ -12,6 +12,6 @@ mod component;
 #[cfg(target_arch = "wasm32")]
 mod files;
 #[cfg(target_arch = "wasm32")]
-mod scrub;
+mod memory;
 
 pub use function::{Function, MAX_BODY_BYTES, MAX_IMAGES};

@@ -10,8 +10,9 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, Read as _, Write as _},
     os::fd::AsRawFd as _,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -19,8 +20,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use hmac::{Hmac, KeyInit as _, Mac as _, digest::MacError};
+use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, component::Component};
 
 use super::Digest;
@@ -70,6 +71,29 @@ impl Artefacts {
         Ok(Self { folder: folder.into(), key, verified: Arc::default() })
     }
 
+    /// Artefacts under a key that lies elsewhere, for machines that share a volume: whoever holds the key may add to them.
+    /// They are not to be mapped where they lie, for others can write there; see [`Artefacts::import`].
+    ///
+    /// # Errors
+    /// `Cache` if the key cannot be read, or is shorter than 32 bytes
+    pub fn shared(folder: &Path, key: &Path) -> Result<Self, RuntimeError> {
+        let failed = |source| RuntimeError::Cache { path: key.to_owned(), source };
+        let secret = fs::read(key).map_err(failed)?;
+        if secret.len() < KEY_BYTES {
+            let short = format!("a key of {} bytes is too short; it must have {KEY_BYTES}", secret.len());
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, short)));
+        }
+        Ok(Self { folder: folder.into(), key: Sha256::digest(&secret).into(), verified: Arc::default() })
+    }
+
+    /// Copies the artefact of this name from a shared folder; whether it has one that can be trusted.
+    pub(crate) fn import(&self, shared: &Self, name: &Digest) -> io::Result<bool> {
+        match shared.trusted(name) {
+            Some((artefact, manifest)) => self.publish(name, &artefact, &manifest).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Where they lie.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -94,16 +118,32 @@ impl Artefacts {
 
     /// The bytes of this name; `None` if there are none that can be trusted.
     pub(super) fn read(&self, name: &Digest) -> Option<Vec<u8>> {
-        let mut file = self.verified(name)?;
-        let mut bytes = Vec::new();
-        file.rewind().and_then(|()| file.read_to_end(&mut bytes)).ok()?;
-        Some(bytes)
+        self.trusted(name).map(|(artefact, _)| artefact)
     }
 
     /// The artefact's file, if there is one and it is ours.
     fn verified(&self, name: &Digest) -> Option<File> {
-        match self.verify(name) {
-            Ok(file) => Some(file),
+        Self::there(name, self.verify(name))
+    }
+
+    /// The artefact's bytes and its manifest, as they were verified, if there is one and it is ours.
+    fn trusted(&self, name: &Digest) -> Option<(Vec<u8>, Vec<u8>)> {
+        let read = || {
+            let folder = self.folder_of(name);
+            let expected = fs::read(folder.join(MAC))?;
+            let [artefact, manifest] = [ARTEFACT, MANIFEST].map(|file| fs::read(folder.join(file)).map_err(incomplete));
+            let (artefact, manifest) = (artefact?, manifest?);
+            let mut mac = self.mac(name, &manifest);
+            mac.update(&artefact);
+            mac.verify_slice(&expected).map_err(foreign)?;
+            Ok((artefact, manifest))
+        };
+        Self::there(name, read())
+    }
+
+    fn there<T>(name: &Digest, found: io::Result<T>) -> Option<T> {
+        match found {
+            Ok(found) => Some(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(%name, %error, "an artefact is not to be trusted; baking it anew");
@@ -115,7 +155,6 @@ impl Artefacts {
     fn verify(&self, name: &Digest) -> io::Result<File> {
         let folder = self.folder_of(name);
         let expected = fs::read(folder.join(MAC))?;
-        let incomplete = |error: io::Error| io::Error::other(format!("it is incomplete: {error}"));
         let manifest = fs::read(folder.join(MANIFEST)).map_err(incomplete)?;
         let mut file = File::open(folder.join(ARTEFACT)).map_err(incomplete)?;
         let id = id(&file.metadata()?);
@@ -130,7 +169,7 @@ impl Artefacts {
                 length => mac.update(&chunk[..length]),
             }
         }
-        mac.verify_slice(&expected).map_err(|_| io::Error::other("its HMAC is not that of this folder's key"))?;
+        mac.verify_slice(&expected).map_err(foreign)?;
         // Marks the artefact as used; it does not matter if that fails.
         let _ = File::open(folder.join(MAC)).and_then(|file| file.set_modified(SystemTime::now()));
         self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(*name, id);
@@ -193,6 +232,20 @@ impl Artefacts {
         mac.update(manifest);
         mac
     }
+}
+
+impl fmt::Debug for Artefacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Artefacts").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+fn incomplete(error: io::Error) -> io::Error {
+    io::Error::other(format!("it is incomplete: {error}"))
+}
+
+fn foreign(_: MacError) -> io::Error {
+    io::Error::other("its HMAC is not that of this folder's key")
 }
 
 fn id(metadata: &Metadata) -> FileId {
@@ -356,6 +409,30 @@ mod tests {
             fs::copy(bench.place(b'b').join(file), bench.place(b'a').join(file)).unwrap();
         }
         assert!(!bench.is_trusted());
+    }
+
+    #[test]
+    fn what_holders_of_a_shared_key_baked_is_imported() {
+        let (bench, machine) = (Bench::new(), Bench::new());
+        let key = |text: &str| {
+            let file = machine.dir.path().join("shared-key");
+            fs::write(&file, text).unwrap();
+            Artefacts::shared(&machine.dir.path().join("volume"), &file)
+        };
+        let theirs = key(&"k".repeat(32)).unwrap();
+        fs::create_dir(theirs.folder()).unwrap();
+        let artefact = bench.engine.precompile_component(&component(b'b')).unwrap();
+        theirs.publish(&Bench::name(b'b'), &artefact, b"{}").unwrap();
+
+        let ours = bench.artefacts();
+        let name = Bench::name(b'b');
+        assert!(!ours.import(&key(&"x".repeat(32)).unwrap(), &name).unwrap(), "another key's");
+        assert!(!ours.import(&theirs, &Bench::name(b'c')).unwrap(), "nobody's");
+        assert!(ours.find(&bench.engine, &name).is_none());
+        assert!(ours.import(&theirs, &name).unwrap());
+        assert!(ours.find(&bench.engine, &name).is_some());
+
+        assert!(key("short").err().unwrap().to_string().contains("shared-key"));
     }
 
     #[test]

@@ -125,6 +125,20 @@ impl Ingredients {
     }
 }
 
+/// Bakes the artefact of this recipe into the store, if it is not there; returns its name.
+///
+/// # Errors
+/// `ReadComponent`, `Mount`, and those of [`bake`]
+pub async fn bake_missing(recipe: Recipe, artefacts: &Artefacts) -> Result<Digest, RuntimeError> {
+    let engine = engine::serving()?;
+    let ingredients = Ingredients::read(recipe)?;
+    let name = ingredients.artefact(&engine);
+    if artefacts.find(&engine, &name).is_none() {
+        bake(&ingredients, artefacts).await?;
+    }
+    Ok(name)
+}
+
 /// Bakes the artefact of these ingredients into the store; returns its size in bytes.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ use serving::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use plan::Places;
+pub use plan::{MODEL_AT, Places};
 pub(crate) use plan::Plan;
 pub(crate) use revision::Revision;
 

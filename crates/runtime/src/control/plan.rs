@@ -2,6 +2,8 @@
 //!
 //! The image is what a cluster pulls; here the annotation `fovea.dev/component` names the component instead. Of the
 //! volumes, persistent claims are mounted, read-only; what else a container may need is not for the function to see.
+//! Where the variable [`MODEL_PATH`] names a folder of a claim, the function sees that folder, as [`MODEL_AT`], and
+//! nothing else of the claim.
 
 use std::{
     collections::BTreeMap,
@@ -38,6 +40,12 @@ const DEFAULT_MAX_BODY: usize = 64 << 20;
 
 /// Variables of a container that speak to the runtime in it, not to its function.
 const RUNTIME_PREFIX: &str = "FOVEA_";
+
+/// The variable that names the folder with a function's model, as the container sees it.
+pub(crate) const MODEL_PATH: &str = "FOVEA_MODEL_PATH";
+
+/// Where functions see their model.
+pub const MODEL_AT: &str = "/model";
 
 /// Where on this machine things are that a manifest names.
 #[derive(Clone, Debug, Default)]
@@ -158,6 +166,10 @@ fn identity(service: &str, revision: &Revision) -> Vec<(String, String)> {
 
 /// The claims' folders that exist now; a function comes up without the others.
 fn mounted(spec: &RevisionSpec, container: &Container, places: &Places) -> Result<Vec<Mounted>, PlanError> {
+    let mut model = container.env.iter().find(|variable| variable.name == MODEL_PATH);
+    if model.is_some_and(|model| model.value_from.is_some()) {
+        return Err(PlanError(format!("valueFrom of {MODEL_PATH} cannot be had here; write its value out")));
+    }
     let mut mounted = Vec::new();
     for mount in &container.volume_mounts {
         let Some(claim) = spec.volumes.iter().find(|volume| volume.name == mount.name).and_then(claim) else {
@@ -168,11 +180,23 @@ fn mounted(spec: &RevisionSpec, container: &Container, places: &Places) -> Resul
                 "the volume claim {claim} stands for no folder here; name one with --claim {claim}=FOLDER"
             ))
         })?;
-        if let Some(path) = inside(folder, &mount.sub_path)? {
-            mounted.push(Mounted { path, guest: mount.mount_path.clone() });
+        let path = Path::new(&mount.sub_path);
+        let held = model.take_if(|model| Path::new(&model.value).starts_with(&mount.mount_path));
+        let (path, guest) = match held {
+            Some(model) => {
+                let below = Path::new(&model.value).strip_prefix(&mount.mount_path).unwrap_or(Path::new(""));
+                (path.join(below), MODEL_AT)
+            }
+            None => (path.to_owned(), mount.mount_path.as_str()),
+        };
+        if let Some(path) = inside(folder, &path)? {
+            mounted.push(Mounted { path, guest: guest.to_owned() });
         }
     }
-    Ok(mounted)
+    match model {
+        Some(model) => Err(PlanError(format!("{MODEL_PATH} is {}, which no mounted volume claim holds", model.value))),
+        None => Ok(mounted),
+    }
 }
 
 /// The name of a persistent volume claim.
@@ -184,7 +208,7 @@ pub(crate) fn claim(volume: &Volume) -> Option<&str> {
 ///
 /// # Errors
 /// If it is a file, or if its links lead out of the claim
-pub(crate) fn inside(claim: &Path, sub_path: &str) -> Result<Option<PathBuf>, PlanError> {
+pub(crate) fn inside(claim: &Path, sub_path: &Path) -> Result<Option<PathBuf>, PlanError> {
     let (Ok(root), Ok(path)) = (claim.canonicalize(), claim.join(sub_path).canonicalize()) else {
         return Ok(None);
     };

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use http::Request;
 use serde_json::Value;
 use serving::{Changes, Config, Context, Manifests, Readiness, RoutingState, ServiceManifest, ServiceState};
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -33,7 +36,8 @@ use crate::{
     bake::Digest,
     clock::Clock,
     error::chain,
-    metrics::{Scrape, resident_bytes},
+    memory::{self, resident_bytes},
+    metrics::Scrape,
     sandbox::Blueprint,
 };
 
@@ -49,6 +53,9 @@ const COLLECT_EVERY: Duration = Duration::from_secs(60);
 /// How long a revision that could not be prepared is left alone; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// Revisions that are prepared at once.
+const MAX_PREPARING: usize = 4;
 
 /// How much of a failed readiness check's answer is repeated.
 const MAX_QUOTED: usize = 500;
@@ -77,9 +84,9 @@ struct Service {
     state: ServiceState,
     /// The manifest as its author wrote it.
     written: Arc<Value>,
-    /// The same with its links followed.
-    followed: Arc<Value>,
-    /// Why they could not be followed when last looked at.
+    /// Where its links led when that was refused.
+    refused: Option<Value>,
+    /// Why links could not be followed when last looked at.
     complaint: Option<String>,
     live: BTreeMap<String, Live>,
     is_dirty: bool,
@@ -87,13 +94,13 @@ struct Service {
 
 impl Service {
     /// A Service that nothing lives of yet, and that is not saved.
-    fn new(state: ServiceState, written: Arc<Value>, followed: Arc<Value>) -> Self {
-        Self { state, written, followed, complaint: None, live: BTreeMap::new(), is_dirty: true }
+    fn new(state: ServiceState, written: Arc<Value>) -> Self {
+        Self { state, written, refused: None, complaint: None, live: BTreeMap::new(), is_dirty: true }
     }
 }
 
-/// A Service as it would be: its state, what changes, and its manifest as written and with its links followed.
-type Admitted = (ServiceState, Changes, [Arc<Value>; 2]);
+/// A Service as it would be: its state, what changes, and its manifest as its author wrote it.
+type Admitted = (ServiceState, Changes, Arc<Value>);
 
 pub(super) struct Plane {
     runtime: Arc<Runtime>,
@@ -107,6 +114,10 @@ pub(super) struct Plane {
     services: BTreeMap<Key, Service>,
     /// Whether links are being followed.
     is_looking: bool,
+    /// Turns to prepare a revision.
+    preparing: Arc<Semaphore>,
+    /// Whether memory was freed that is not given back yet.
+    has_freed: Arc<AtomicBool>,
 }
 
 impl Plane {
@@ -131,6 +142,8 @@ impl Plane {
             notices: mpsc::unbounded_channel(),
             services: BTreeMap::new(),
             is_looking: false,
+            preparing: Arc::new(Semaphore::new(MAX_PREPARING)),
+            has_freed: Arc::default(),
         };
         for saved in saved {
             plane.restore(saved);
@@ -141,10 +154,11 @@ impl Plane {
 
     fn restore(&mut self, saved: Saved) {
         let Saved { state, written, scaling } = saved;
+        let written = if written == *state.written() { Arc::clone(state.written()) } else { written };
         let metadata = &state.service().metadata;
         let key = (metadata.namespace().to_owned(), metadata.name.clone());
         let revisions: Vec<_> = state.revisions().map(|revision| revision.name.clone()).collect();
-        let service = Service { is_dirty: false, ..Service::new(state, Arc::clone(&written), written) };
+        let service = Service { is_dirty: false, ..Service::new(state, written) };
         self.services.insert(key.clone(), service);
         for name in revisions {
             self.start(&key, &name, scaling.get(&name).cloned());
@@ -174,7 +188,10 @@ impl Plane {
                     self.look();
                     self.step();
                 }
-                _ = saves.tick() => self.save(),
+                _ = saves.tick() => {
+                    self.save();
+                    self.give_back();
+                }
                 _ = collections.tick() => self.collect(),
             }
         }
@@ -233,14 +250,14 @@ impl Plane {
         }
         self.config = config;
         let keys: Vec<Key> = accepted.keys().cloned().collect();
-        for (key, (state, changes, [written, followed])) in accepted {
+        for (key, (state, changes, written)) in accepted {
             match self.services.get_mut(&key) {
                 Some(service) => {
-                    (service.state, service.written, service.followed) = (state, written, followed);
+                    (service.state, service.written, service.refused) = (state, written, None);
                     service.is_dirty = true;
                 }
                 None => {
-                    self.services.insert(key.clone(), Service::new(state, written, followed));
+                    self.services.insert(key.clone(), Service::new(state, written));
                 }
             }
             self.absorb(&key, changes);
@@ -251,9 +268,11 @@ impl Plane {
 
     /// What a manifest comes to, without any effect yet.
     fn admit(&self, key: &Key, manifest: ServiceManifest, config: &Config) -> Result<Admitted, String> {
-        let written = Arc::new(manifest.written.clone());
+        let written = Arc::clone(&manifest.written);
         let followed = links::followed(&written, &self.settings.places).map_err(|error| error.to_string())?;
-        let manifest = with(manifest, &followed)?;
+        // Most have no links: then it is kept once.
+        let followed = if followed == *written { Arc::clone(&written) } else { Arc::new(followed) };
+        let manifest = with(manifest, followed)?;
         let admitted = self.judged(key, config, |context| match self.services.get(key) {
             None => ServiceState::create(&manifest, context),
             Some(service) => {
@@ -268,7 +287,7 @@ impl Plane {
                 Plan::of(&key.1, revision, &self.settings.places).map_err(|error| error.to_string())?;
             }
         }
-        Ok((state, changes, [written, Arc::new(followed)]))
+        Ok((state, changes, written))
     }
 
     /// The cluster's settings as these manifests change them; what they do not speak of stays.
@@ -408,19 +427,25 @@ impl Plane {
 
     /// Has a revision's artefact mapped, baked before that if need be.
     fn prepare(&mut self, key: &Key, name: &str) {
-        self.prepare_after(key, name, Duration::ZERO);
+        self.prepare_after(key, name, Duration::ZERO, None);
     }
 
-    fn prepare_after(&mut self, key: &Key, name: &str, pause: Duration) {
+    /// The same after a pause, and after `old` is given back.
+    fn prepare_after(&mut self, key: &Key, name: &str, pause: Duration, old: Option<Arc<Blueprint>>) {
         let Some(live) = self.services.get_mut(key).and_then(|service| service.live.get_mut(name)) else { return };
         if live.preparing.is_some() {
             return;
         }
         let (runtime, revision, artefact) = (Arc::clone(&self.runtime), Arc::clone(&live.revision), live.artefact);
         let (commands, key) = (self.commands.clone(), key.clone());
+        let (turns, has_freed) = (Arc::clone(&self.preparing), Arc::clone(&self.has_freed));
         live.preparing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             sleep(pause).await;
+            let _turn = turns.acquire().await;
+            // If it cannot be dropped there, it is dropped with that work.
+            let _ = runtime.compute.run_blocking(move || drop(old)).await;
             let outcome = prepare(&runtime, &revision, artefact).await;
+            has_freed.store(true, Ordering::Relaxed);
             if let Some(commands) = commands.upgrade() {
                 let _ = commands.send(Command::Prepared { key, revision, outcome });
             }
@@ -452,7 +477,7 @@ impl Plane {
                 let pause = live.pause;
                 live.pause = (2 * pause).min(MAX_PAUSE);
                 let was_ready = service.state.revision(name).is_some_and(|revision| revision.readiness.is_ready());
-                self.prepare_after(key, name, pause);
+                self.prepare_after(key, name, pause, None);
                 if !was_ready {
                     self.observe(key, name, Readiness::Failed { message: reason });
                 }
@@ -463,21 +488,28 @@ impl Plane {
     /// A revision is at zero: the memory its sandboxes have used is given back, and it stays ready to wake.
     fn refresh(&mut self, key: &Key, name: &str) {
         let Some(live) = self.services.get_mut(key).and_then(|service| service.live.get_mut(name)) else { return };
-        let Some(supply) = live.revision.take_supply() else { return };
-        self.runtime.compute.dispose(supply);
-        self.prepare(key, name);
+        if let Some(supply) = live.revision.take_supply() {
+            self.prepare_after(key, name, Duration::ZERO, Some(supply));
+        }
     }
 
     fn unload_later(&mut self, key: &Key, name: &str) {
         let Some(live) = self.services.get_mut(key).and_then(|service| service.live.get_mut(name)) else { return };
-        let (revision, compute, after) =
-            (Arc::clone(&live.revision), Arc::clone(&self.runtime.compute), self.settings.unload_after);
+        let (revision, runtime) = (Arc::clone(&live.revision), Arc::clone(&self.runtime));
+        let (after, has_freed) = (self.settings.unload_after, Arc::clone(&self.has_freed));
         live.unloading = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             sleep(after).await;
             if let Some(supply) = revision.take_supply() {
-                compute.dispose(supply);
+                let _ = runtime.compute.run_blocking(move || drop(supply)).await;
+                has_freed.store(true, Ordering::Relaxed);
             }
         })));
+    }
+
+    fn give_back(&self) {
+        if self.has_freed.swap(false, Ordering::Relaxed) {
+            self.runtime.compute.blocking(memory::give_back);
+        }
     }
 
     /// Looks where the links of all manifests lead.
@@ -511,7 +543,7 @@ impl Plane {
             match manifest {
                 Ok(manifest) => {
                     service.complaint = None;
-                    if manifest != *service.followed {
+                    if manifest != **service.state.written() && service.refused.as_ref() != Some(&manifest) {
                         self.follow(&key, manifest);
                     }
                 }
@@ -530,15 +562,15 @@ impl Plane {
         let Some(service) = self.services.get_mut(key) else { return };
         let source = ServiceManifest {
             service: service.state.service().clone(),
-            written: Value::clone(&service.written),
+            written: Arc::clone(&service.written),
             place: serving::manifest::Place { file: key.1.clone(), line: 0, column: 0 },
         };
         // Whatever comes of it, it is not tried again until the links lead elsewhere.
-        service.followed = Arc::new(manifest);
+        service.refused = Some(manifest);
         match self.admit(key, source, &self.config) {
             Ok((state, changes, _)) => {
                 if let Some(service) = self.services.get_mut(key) {
-                    service.state = state;
+                    (service.state, service.refused) = (state, None);
                 }
                 self.absorb(key, changes);
             }
@@ -646,7 +678,7 @@ impl Plane {
 async fn prepare(runtime: &Runtime, revision: &Revision, artefact: Option<Digest>) -> Prepared {
     let recipe = revision.plan.recipe.clone();
     let mapped = match artefact {
-        Some(artefact) => runtime.map(&artefact, recipe.confines.clone()).await.map(|mapped| (mapped, artefact)),
+        Some(artefact) => runtime.map(&artefact, recipe.clone()).await.map(|mapped| (mapped, artefact)),
         None => None,
     };
     let (blueprint, artefact) = match mapped {
@@ -670,9 +702,9 @@ async fn prepare(runtime: &Runtime, revision: &Revision, artefact: Option<Digest
 }
 
 /// The manifest with another text.
-fn with(manifest: ServiceManifest, written: &Value) -> Result<ServiceManifest, String> {
-    let service = serving::manifest::decode(written.clone()).map_err(|error| error.to_string())?;
-    let mut changed = ServiceManifest { service, written: written.clone(), place: manifest.place };
+fn with(manifest: ServiceManifest, written: Arc<Value>) -> Result<ServiceManifest, String> {
+    let service = serving::manifest::decode(Value::clone(&written)).map_err(|error| error.to_string())?;
+    let mut changed = ServiceManifest { service, written, place: manifest.place };
     if changed.service.metadata.namespace.is_empty() {
         changed.service.metadata.namespace = manifest.service.metadata.namespace;
     }

@@ -68,22 +68,34 @@ impl Default for Limits {
     }
 }
 
-/// What sandboxes of a revision are made from.
-pub(crate) struct Blueprint {
+/// A component that is mapped and linked. Revisions of the same artefact share it; when the last of them lets go, the
+/// memory that its sandboxes have used is given back.
+pub(crate) struct Code {
     engine: Engine,
     proxy: ProxyPre<Guest>,
-    confines: Confines,
 }
 
-impl Blueprint {
+impl Code {
     /// Links the component.
     ///
     /// # Errors
     /// If the component imports what the sandbox has not, or exports no HTTP handler
-    pub(crate) fn new(component: &Component, confines: Confines) -> wasmtime::Result<Self> {
+    pub(crate) fn link(component: &Component) -> wasmtime::Result<Self> {
         let engine = component.engine().clone();
         let proxy = guest::proxy(&engine::linker(&engine)?, component)?;
-        Ok(Self { engine, proxy, confines })
+        Ok(Self { engine, proxy })
+    }
+}
+
+/// What sandboxes of a revision are made from.
+pub(crate) struct Blueprint {
+    code: Arc<Code>,
+    confines: Confines,
+}
+
+impl Blueprint {
+    pub(crate) fn new(code: Arc<Code>, confines: Confines) -> Self {
+        Self { code, confines }
     }
 
     /// Whose sandboxes they are.
@@ -106,12 +118,12 @@ impl Sandbox {
     pub(crate) async fn start(blueprint: &Blueprint, place: Place) -> Result<Self, Failure> {
         let failed = |error: wasmtime::Error| Failure::NoSandbox { source: error.into() };
         let guest = Guest::new(&blueprint.confines).map_err(failed)?;
-        let mut store = Store::new(&blueprint.engine, guest);
+        let mut store = Store::new(&blueprint.code.engine, guest);
         store.limiter(|guest| &mut guest.memory);
         // A guest yields after each turn of computing, so that others have theirs and a time limit can stop it.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
-        let proxy = blueprint.proxy.instantiate_async(&mut store).await.map_err(failed)?;
+        let proxy = blueprint.code.proxy.instantiate_async(&mut store).await.map_err(failed)?;
         Ok(Self { store, proxy, served: 0, _place: place })
     }
 

@@ -106,7 +106,7 @@ impl Setup {
 
     /// Bakes in a process of its own.
     pub fn baker(mut self, program: impl Into<PathBuf>) -> Self {
-        self.baker = Some(Baker { program: program.into(), arguments: vec!["bake".to_owned()] });
+        self.baker = Some(Baker { program: program.into(), arguments: vec!["order".to_owned()] });
         self
     }
 

@@ -58,6 +58,13 @@ impl Function {
         self
     }
 
+    /// With the claim `models` at `/models`, and a folder of it as the model.
+    pub fn modelled(mut self, folder: &str) -> Self {
+        self = self.mounting("").env("FOVEA_MODEL_PATH", &format!("/models/{folder}"));
+        self.container()["volumeMounts"][0]["mountPath"] = json!("/models");
+        self
+    }
+
     /// Ready once this path is answered with success.
     pub fn ready_at(mut self, path: &str) -> Self {
         self.container()["readinessProbe"] = json!({ "httpGet": { "path": path } });

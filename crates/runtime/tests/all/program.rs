@@ -393,6 +393,54 @@ fn a_container_can_be_reached_only_once_it_is_ready() {
     refuses(&mut serve(&["--mount", &mount]), "cannot bake the component");
 }
 
+#[test]
+fn a_container_takes_over_what_was_baked_under_the_key_it_is_given() {
+    let (registry, folder) = (Registry::with("one"), tempfile::tempdir().unwrap());
+    let [key, other, artefacts] = ["key", "other", "artefacts"].map(|name| folder.path().join(name));
+    fs::write(&key, [7; 32]).unwrap();
+    fs::write(&other, [8; 32]).unwrap();
+    let told = |command: &mut Command, key: &Path| {
+        command.env("FOVEA_COMPONENT", guest()).env("FOVEA_MODEL_PATH", registry.current());
+        command.env("FOVEA_ARTEFACTS", &artefacts).env("FOVEA_ARTEFACT_KEY_FILE", key);
+    };
+    let bake = || {
+        let mut command = program(&["bake"]);
+        told(&mut command, &key);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{log}");
+        (String::from_utf8(output.stdout).unwrap(), log)
+    };
+    let (name, log) = bake();
+    assert!(log.contains("baked") && artefacts.join(name.trim()).is_dir(), "{name}{log}");
+    assert_eq!(bake(), (name, String::new()), "it was there");
+
+    for (key, is_taken_over) in [(&key, true), (&other, false)] {
+        let cold = tempfile::tempdir().unwrap();
+        let mut command = program(&["serve", "--port", "0"]);
+        told(&mut command, key);
+        let mut running = Running::start(command.env("FOVEA_CACHE", cold.path()));
+        let address = running.address("function");
+        is_ok(&get(address, "/baked"), "baked");
+        is_ok(&get(address, "/version"), "one");
+        assert_eq!(!running.log().contains("baked"), is_taken_over, "{}", running.log());
+    }
+
+    fs::remove_file(registry.current()).unwrap();
+    let mut command = program(&["serve", "--port", "0"]);
+    told(&mut command, &key);
+    let mut running = Running::start(&mut command);
+    let address = running.address("function");
+    is_ok(&get(address, "/"), "well behaved");
+    assert!(running.log().contains("there is no model yet"), "{}", running.log());
+
+    told(&mut command, &folder.path().join("missing"));
+    refuses(&mut command, "missing");
+    fs::write(&key, "short").unwrap();
+    told(&mut command, &key);
+    refuses(&mut command, "a key of 5 bytes is too short");
+}
+
 /// Everything below a folder, with its content.
 fn contents(folder: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();

@@ -260,6 +260,7 @@ async fn what_is_wrong_with_manifests_is_told_all_at_once_and_nothing_of_them_is
         Function::new("sized").annotated("fovea.dev/max-body", "much"),
         Function::new("never").annotated("fovea.dev/max-requests", "0"),
         Function::new("mounting").mounting(CURRENT),
+        Function::new("nowhere").env("FOVEA_MODEL_PATH", "/models/current"),
     ];
     let unknown: String = unknown.iter().map(Function::to_string).collect();
     check(
@@ -270,9 +271,22 @@ async fn what_is_wrong_with_manifests_is_told_all_at_once_and_nothing_of_them_is
             "default/sized: fovea.dev/max-body is \"much\"; expected a size such as 64MiB",
             "default/never: fovea.dev/max-requests is \"0\"; expected a whole number of at least 1",
             "default/mounting: the volume claim models stands for no folder here; name one with --claim models=FOLDER",
+            "default/nowhere: FOVEA_MODEL_PATH is /models/current, which no mounted volume claim holds",
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_function_sees_the_model_that_its_variable_names_and_not_the_variable() {
+    let registry = Registry::with("one");
+    let bench = Setup::of(Function::new(HOSTILE).modelled(CURRENT)).claim(registry.path()).start().await;
+    bench.get("/version").await.is_ok("one");
+    let sandbox = bench.get("/sandbox").await;
+    assert!(sandbox.text().contains("env K_REVISION=") && !sandbox.text().contains("FOVEA_"), "{}", sandbox.text());
+    registry.publish("two");
+    until_version(&bench, "two").await;
+    assert_eq!(bench.service(HOSTILE).await.revisions.len(), 2);
 }
 
 #[tokio::test]

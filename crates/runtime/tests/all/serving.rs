@@ -106,6 +106,12 @@ async fn at_its_own_port_a_function_is_served_whatever_the_host() {
         assert!(answer.contains(" 200 OK") && answer.ends_with("well behaved"), "{answer}");
         assert!(answer.contains(&format!("x-fovea-revision: {revision}\r\n")), "{answer}");
     }
+
+    let listener = runtime::bind("the function", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(Ingress::of_service(&bench.control, "default", "absent").serve(listener, pending(), PATIENCE));
+    let answer = raw(address, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.contains(" 503 ") && answer.ends_with("this function cannot serve yet\n"), "{answer}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -86,7 +87,7 @@ pub struct ServiceManifest {
     /// The Service, in the namespace `default` if it names none; without defaults, unchecked.
     pub service: Service,
     /// The same as written, for telling later what its author no longer writes.
-    pub written: Value,
+    pub written: Arc<Value>,
     /// Where it was read.
     pub place: Place,
 }
@@ -263,7 +264,7 @@ impl Reader {
             metadata.insert("namespace".to_owned(), namespace.into());
         }
         match decode::<Service>(written.clone()) {
-            Ok(service) => self.manifests.services.push(ServiceManifest { service, written, place }),
+            Ok(service) => self.manifests.services.push(ServiceManifest { service, written: Arc::new(written), place }),
             Err(error) => {
                 let name = written.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
                 self.refuse(place, format!("Service {namespace}/{name}: {error}"));

@@ -11,6 +11,7 @@ mod reconcile;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use autoscaler::time::Timestamp;
 use autoscaler::{FieldError, FieldErrors};
@@ -101,12 +102,13 @@ struct Route {
 pub struct ServiceState {
     service: Service,
     /// The manifest applied last, as written.
-    written: Value,
+    written: Arc<Value>,
     /// How often the spec has changed, counted from 1.
     generation: i64,
     configuration: Configuration,
     route: Route,
-    revisions: BTreeMap<String, Revision>,
+    /// Boxed: a map holds room for several.
+    revisions: BTreeMap<String, Box<Revision>>,
     conditions: Conditions,
     url: String,
 }
@@ -119,7 +121,7 @@ impl ServiceState {
     pub fn create(manifest: &ServiceManifest, context: &Context<'_>) -> Result<(Self, Changes), FieldErrors> {
         let service = admit_new(manifest.service.clone(), context.config, context.user)?;
         let mut state = Self {
-            written: manifest.written.clone(),
+            written: Arc::clone(&manifest.written),
             generation: 1,
             configuration: Configuration {
                 generation: 1,
@@ -159,7 +161,7 @@ impl ServiceState {
             }
         }
         let changes = self.update(service, context)?;
-        self.written = manifest.written.clone();
+        self.written = Arc::clone(&manifest.written);
         Ok(changes)
     }
 
@@ -214,7 +216,7 @@ impl ServiceState {
     /// Removes revisions that have been without traffic for long enough.
     pub fn collect_garbage(&mut self, context: &Context<'_>) -> Changes {
         let latest_ready = self.configuration.latest_ready.as_deref();
-        let removed = context.config.gc.collect(self.revisions.values(), latest_ready, context.now);
+        let removed = context.config.gc.collect(self.revisions.values().map(Box::as_ref), latest_ready, context.now);
         if removed.is_empty() {
             return Changes::default();
         }
@@ -232,24 +234,29 @@ impl ServiceState {
         &self.route.routing
     }
 
+    /// The manifest applied last, as written.
+    pub fn written(&self) -> &Arc<Value> {
+        &self.written
+    }
+
     /// All revisions in the order of their names.
     pub fn revisions(&self) -> impl Iterator<Item = &Revision> {
-        self.revisions.values()
+        self.revisions.values().map(Box::as_ref)
     }
 
     /// A revision by its name.
     pub fn revision(&self, name: &str) -> Option<&Revision> {
-        self.revisions.get(name)
+        self.revisions.get(name).map(Box::as_ref)
     }
 
     /// The revision of the present template.
     pub fn latest_created(&self) -> Option<&Revision> {
-        self.revisions.get(self.configuration.latest_created.as_deref()?)
+        self.revision(self.configuration.latest_created.as_deref()?)
     }
 
     /// The latest revision that can take requests.
     pub fn latest_ready(&self) -> Option<&Revision> {
-        self.revisions.get(self.configuration.latest_ready.as_deref()?)
+        self.revision(self.configuration.latest_ready.as_deref()?)
     }
 
     /// The status, as `kubectl get` shows it.

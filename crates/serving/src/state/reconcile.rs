@@ -101,7 +101,7 @@ impl ServiceState {
             routing_state: RoutingState::Active,
             routing_state_modified: now,
         };
-        self.revisions.insert(name, revision);
+        self.revisions.insert(name, Box::new(revision));
     }
 
     /// The newest ready revision, not older than the present one; the one whose name the author brings goes first.

@@ -4,6 +4,7 @@
 
 mod doctor;
 mod functions;
+mod manifests;
 mod publish;
 mod server;
 mod stage;

@@ -23,8 +23,12 @@ pub enum ClusterError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The API server cannot be reached or broke off.
-    #[error("the Kubernetes API server does not answer; see whether the cluster runs and whether its address is right")]
+    #[error(
+        "the Kubernetes API server does not answer ({because}); see whether the cluster runs and whether its address and certificate authority are right"
+    )]
     Unreachable {
+        /// The innermost cause: what is between says nothing.
+        because: String,
         /// Why.
         source: Box<kube::Error>,
     },
@@ -35,8 +39,8 @@ pub enum ClusterError {
         refusal: Refusal,
         /// What was refused, why and what to do.
         sentence: String,
-        /// As the API server said it.
-        source: Box<kube::Error>,
+        /// As the API server said it, if it did.
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
     /// An object kept changing while it was being edited.
     #[error("{what} kept changing while it was being edited; try again")]
@@ -106,14 +110,14 @@ impl Action<'_> {
         match error {
             kube::Error::Api(status) => {
                 let (refusal, sentence) = self.refused(&status);
-                ClusterError::Refused { refusal, sentence, source: Box::new(kube::Error::Api(status)) }
+                ClusterError::Refused { refusal, sentence, source: Some(status) }
             }
             kube::Error::SerdeError(_) => ClusterError::Refused {
                 refusal: Refusal::Other,
                 sentence: format!("the answer to \"{self}\" is not what a Kubernetes API server would say"),
-                source: Box::new(error),
+                source: Some(error.into()),
             },
-            error => ClusterError::Unreachable { source: Box::new(error) },
+            error => ClusterError::Unreachable { because: innermost(&error), source: Box::new(error) },
         }
     }
 
@@ -181,6 +185,10 @@ impl Action<'_> {
              Role, or apply the manifests of knative/ again"
         )
     }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Without what a webhook's refusal begins with.

@@ -116,7 +116,7 @@ impl Functions {
                     "there is no function {namespace}/{name}; this cluster's are in {}",
                     self.cluster.namespace()
                 ),
-                source: Box::new(kube::Error::Api(kube::core::Status::failure("", "NotFound").with_code(404).boxed())),
+                source: None,
             });
         }
         let patch = json!({"spec": {"traffic": targets}});

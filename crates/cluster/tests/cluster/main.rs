@@ -5,6 +5,7 @@
 mod doctor;
 mod functions;
 mod image;
+mod manifests;
 mod publish;
 mod server;
 mod stage;

@@ -223,7 +223,7 @@ async fn a_server_that_is_away_is_told_as_that_and_may_be_asked_again() {
     let cluster = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
     let error = Trainers::new(cluster::Cluster::new(cluster, "ml-app")).observe().await.unwrap_err();
     assert!(error.is_passing());
-    assert!(error.to_string().starts_with("the Kubernetes API server does not answer"), "{error}");
+    assert!(error.to_string().starts_with("the Kubernetes API server does not answer (Connection refused"), "{error}");
 }
 
 #[tokio::test]

@@ -218,12 +218,12 @@ async fn burst(arguments: &Arguments) -> Result<()> {
     let warm = Function { min_scale: 4, ..Function::inference("warm".to_owned()) };
     let cores = std::thread::available_parallelism()?.get();
     let span = Duration::from_secs(arguments.seconds);
-    let runtime = Runtime::start(arguments, &[warm.clone()]).await?;
+    let runtime = Runtime::start(arguments, slice::from_ref(&warm)).await?;
     let steady = Load::run(runtime.ingress, &runtime.to("warm", &request), cores, span).await?;
     let bound = REQUESTS as f64 / steady.per_second();
     drop(runtime);
 
-    let runtime = Runtime::start(arguments, &[function.clone()]).await?;
+    let runtime = Runtime::start(arguments, slice::from_ref(&function)).await?;
     runtime.until_zero(&function.name).await?;
     let before = runtime.status().await?.resident_bytes;
 

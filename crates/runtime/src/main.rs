@@ -268,7 +268,9 @@ impl Function {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     tracing::warn!(folder = %model.display(), "there is no model yet");
                 }
-                Err(error) => return Err(error).with_context(|| format!("cannot use the model at {}", model.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot use the model at {}", model.display()));
+                }
             }
         }
         let limits = Limits { memory_bytes: bytes(memory), ..Limits::default() };

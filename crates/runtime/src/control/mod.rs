@@ -26,8 +26,8 @@ use serving::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use plan::{MODEL_AT, Places};
 pub(crate) use plan::Plan;
+pub use plan::{MODEL_AT, Places};
 pub(crate) use revision::Revision;
 
 use crate::{Runtime, RuntimeError, clock::Clock, metrics::Scrape};

@@ -45,13 +45,13 @@ pub struct Function {
     /// Stable window in seconds.
     pub window: u32,
     /// The model's folder in its claim; none is the claim itself.
-    pub sub_path: Option<&'static str>,
+    pub sub_path: String,
 }
 
 impl Function {
     pub fn inference(name: String) -> Self {
         let isolation = Isolation::Request;
-        Self { name, component: "inference", isolation, initial_scale: 1, min_scale: 0, window: 60, sub_path: None }
+        Self { name, component: "inference", isolation, initial_scale: 1, min_scale: 0, window: 60, sub_path: String::new() }
     }
 
     pub fn preprocess(name: String) -> Self {
@@ -69,7 +69,7 @@ impl Function {
                 "
           volumeMounts: [{{ name: models, mountPath: /model, subPath: '{}', readOnly: true }}]
       volumes: [{{ name: models, persistentVolumeClaim: {{ claimName: model, readOnly: true }} }}]",
-                self.sub_path.unwrap_or_default()
+                self.sub_path
             ),
             _ => String::new(),
         };

@@ -49,8 +49,7 @@ mod bindings {
 }
 
 fn initialize() {
-    if let Err(error) = memory::while_scrubbing(|| FUNCTION.initialize()) {
+    if let Err(error) = memory::while_loading(|| FUNCTION.initialize()) {
         panic!("cannot load the model: {}", chain(&error));
     }
-    memory::set_apart();
 }

@@ -3,12 +3,12 @@
 //!
 //! - While the model is loaded, what is freed is zeroed: otherwise the snapshot would carry the model's file, its parsed
 //!   form and every step of its optimisation along with the one that is kept.
-//! - Requests have memory of their own, behind that of the model, instead of the gaps in it. Then what they write is one
-//!   piece, and the host need not look for hundreds, nor touch the pages between them.
+//! - Requests have memory of their own, before that of the model, instead of the gaps in it. Then what they write is one
+//!   piece. wasmtime wipes the first 32 pieces in place and gives back all that follows: it is to be among the first.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    arch::wasm32::memory_grow,
+    arch::wasm32::{memory_grow, memory_size},
     cell::{Cell, UnsafeCell},
     hint::black_box,
     ptr::null_mut,
@@ -18,54 +18,53 @@ use dlmalloc::{Allocator, Dlmalloc};
 
 const PAGE_BYTES: usize = 1 << 16;
 
-/// What the snapshot has ready for a request, so that it need not ask for memory: a picture's share with a network of
-/// some millions of parameters. It costs nothing until it is written to.
-const RESERVE_BYTES: usize = 16 << 20;
+/// What the snapshot has ready for a request: a picture's share with a network of some millions of parameters. What
+/// exceeds it lies behind the model.
+const RESERVE_BYTES: usize = 8 << 20;
 
 #[global_allocator]
 static MEMORY: Memory = Memory {
     scrubs: Cell::new(false),
-    requests_at: Cell::new(usize::MAX),
-    of_requests: UnsafeCell::new(Dlmalloc::new_with_allocator(Reserve(Cell::new(0)))),
+    reserve: Cell::new(0),
+    end_of_model: Cell::new(usize::MAX),
+    of_requests: UnsafeCell::new(Dlmalloc::new_with_allocator(Reserve { is_used: Cell::new(false) })),
 };
 
 struct Memory {
     scrubs: Cell<bool>,
-    /// Address from which on all memory is that of requests; there is none at first.
-    requests_at: Cell<usize>,
+    /// Address of what is reserved for requests; 0 without it.
+    reserve: Cell<usize>,
+    /// Address from which on all memory is that of requests, too; there is none while the model is loaded.
+    end_of_model: Cell<usize>,
     of_requests: UnsafeCell<Dlmalloc<Reserve>>,
 }
 
 // SAFETY: a component has one thread.
 unsafe impl Sync for Memory {}
 
-/// Zeroes all memory that this work frees.
-pub(crate) fn while_scrubbing<T>(work: impl FnOnce() -> T) -> T {
+/// Loads what all requests share: zeroes all memory that this work frees, and afterwards, what is allocated lies apart.
+pub(crate) fn while_loading<T>(work: impl FnOnce() -> T) -> T {
+    let before = memory_grow::<0>(RESERVE_BYTES / PAGE_BYTES);
     MEMORY.scrubs.set(true);
     let done = work();
     MEMORY.scrubs.set(false);
-    done
-}
-
-/// From now on, what is allocated lies apart from what has been.
-pub(crate) fn set_apart() {
-    let pages = memory_grow::<0>(RESERVE_BYTES / PAGE_BYTES);
-    // Without room for it, everything stays as it is.
-    if pages != usize::MAX {
-        let base = pages * PAGE_BYTES;
-        // SAFETY: nothing of it is in use: requests have no memory yet, and the component has one thread.
-        unsafe { *MEMORY.of_requests.get() = Dlmalloc::new_with_allocator(Reserve(Cell::new(base))) };
-        MEMORY.requests_at.set(base);
+    // Without room for a reserve, everything stays together.
+    if before != usize::MAX {
+        MEMORY.reserve.set(before * PAGE_BYTES);
+        MEMORY.end_of_model.set(memory_size::<0>() * PAGE_BYTES);
     }
+    done
 }
 
 impl Memory {
     fn is_apart(&self) -> bool {
-        self.requests_at.get() != usize::MAX
+        self.end_of_model.get() != usize::MAX
     }
 
     fn is_of_requests(&self, block: *mut u8) -> bool {
-        block.addr() >= self.requests_at.get()
+        let reserve = self.reserve.get();
+        self.is_apart()
+            && ((reserve..reserve + RESERVE_BYTES).contains(&block.addr()) || block.addr() >= self.end_of_model.get())
     }
 
     /// # Safety
@@ -77,9 +76,9 @@ impl Memory {
     }
 }
 
-// SAFETY: every call goes to the allocator whose memory it is about, with the arguments it came with: the system's
-// allocates nothing any more once requests have memory of their own, so that what lies behind is theirs. Memory is only
-// written while this allocator's caller still owns it.
+// SAFETY: every call goes to the allocator whose memory it is about, with the arguments it came with: the system's never
+// had the reserve, and allocates nothing any more once requests have memory of their own, so that what lies behind the
+// model is theirs. Memory is only written while this allocator's caller still owns it.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as the caller promises.
@@ -138,15 +137,16 @@ unsafe impl GlobalAlloc for Memory {
     }
 }
 
-/// Where requests' memory comes from: first what was set apart at this address (none if it is 0), then more of it.
-struct Reserve(Cell<usize>);
+/// Where requests' memory comes from: first what was reserved, then more of it.
+struct Reserve {
+    is_used: Cell<bool>,
+}
 
-// SAFETY: what it hands out is nobody else's: what was set apart, once, and what memory grows by.
+// SAFETY: what it hands out is nobody else's: what was reserved, once, and what memory grows by.
 unsafe impl Allocator for Reserve {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        let base = self.0.take();
-        if base != 0 && size <= RESERVE_BYTES {
-            return (base as *mut u8, RESERVE_BYTES, 0);
+        if size <= RESERVE_BYTES && !self.is_used.replace(true) {
+            return (MEMORY.reserve.get() as *mut u8, RESERVE_BYTES, 0);
         }
         let pages = size.div_ceil(PAGE_BYTES);
         match memory_grow::<0>(pages) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{
     ErrorBody, ErrorCode, ErrorDetail,
-    predict::{PredictRequest, Prediction},
+    predict::{FunctionInfo, PredictRequest, Prediction},
     preprocess::EncodedImage,
 };
 use bytes::Bytes;
@@ -76,6 +76,13 @@ impl Inference {
         let groups: Vec<_> = groups(pictures).into_iter().map(|group| self.ask_group(group, wanted)).collect();
         let answers: Vec<Vec<Prediction>> = stream::iter(groups).buffered(GROUPS_AT_ONCE).try_collect().await?;
         Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Whether the function is there and has no model.
+    pub async fn is_without_model(&self) -> bool {
+        let told =
+            async { self.http.get(self.url.clone()).timeout(TIMEOUT).send().await?.json::<FunctionInfo>().await };
+        told.await.is_ok_and(|info| info.model.is_none())
     }
 
     async fn ask_group(&self, group: Vec<PictureFile>, wanted: Wanted) -> Result<Vec<Prediction>> {

@@ -1,5 +1,7 @@
 //! `/api/predict`.
 
+use std::time::Duration;
+
 use api::{ErrorBody, ErrorCode, ErrorDetail, predict::Prediction};
 use axum::{
     Json,
@@ -8,6 +10,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
+use tokio::time::{Instant, sleep};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -19,6 +22,12 @@ use crate::{
 
 /// Largest picture file; a larger one is an error in its own place.
 const PICTURE_BYTES: usize = 32 << 20;
+
+/// How long pictures wait for a model that is published and not served yet: the first one is being baked.
+const MODEL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often the function is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// What answers should hold.
 #[derive(Deserialize, IntoParams)]
@@ -82,8 +91,7 @@ pub async fn predict(
     if bytes.is_empty() {
         return Err(WebError::refused(ErrorCode::Empty, "the body is empty; send a picture"));
     }
-    let predictions = state.inference.predict(vec![PictureFile { name: None, bytes: Ok(bytes) }], answering.into());
-    let predictions = predictions.await?;
+    let predictions = classify(&state, vec![PictureFile { name: None, bytes: Ok(bytes) }], answering.into()).await?;
     match predictions.first().and_then(|only| only.error.clone()) {
         Some(error) => Err(WebError::Refused(error)),
         None => Ok(Json(predictions)),
@@ -105,7 +113,29 @@ pub async fn predict_form(state: &AppState, request: Request, wanted: Wanted) ->
     if pictures.is_empty() {
         return Err(WebError::refused(ErrorCode::BadRequest, "the form brings no picture; choose one or more"));
     }
-    state.inference.predict(pictures, wanted).await
+    classify(state, pictures, wanted).await
+}
+
+/// Asks the function; again and again while it has no model although one is in use.
+async fn classify(state: &AppState, pictures: Vec<PictureFile>, wanted: Wanted) -> Result<Vec<Prediction>> {
+    let deadline = Instant::now() + MODEL_PATIENCE;
+    loop {
+        let outcome = state.inference.predict(pictures.clone(), wanted).await;
+        let is_early = matches!(&outcome, Err(error) if error.detail().code == ErrorCode::Unavailable)
+            && Instant::now() < deadline
+            && state.inference.is_without_model().await
+            && has_version(state).await?;
+        if !is_early {
+            return outcome;
+        }
+        sleep(ASK_EVERY).await;
+    }
+}
+
+/// Whether a version of the model is in use.
+async fn has_version(state: &AppState) -> Result<bool> {
+    let (volumes, model) = (state.config.volumes.clone(), state.config.model.clone());
+    Ok(tokio::task::spawn_blocking(move || volumes.current(&model)).await??.is_some())
 }
 
 async fn picture(mut field: Field<'_>) -> Result<Result<Bytes, ErrorDetail>> {

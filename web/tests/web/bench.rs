@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,10 +26,11 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{DefaultBodyLimit, Request},
     response::{IntoResponse, Response},
-    routing::{any, post},
+    routing::{any, get, post},
 };
 use http::{HeaderMap, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use store::{Dataset, DatasetInfo, ModelDraft, ModelVersion, Run, Volumes};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time};
@@ -361,6 +365,26 @@ pub async fn inference_function() -> reqwest::Url {
         Json(request.images.iter().zip(&bytes).map(predict).collect::<Vec<_>>()).into_response()
     }
     serve(Router::new().route("/predict", post(answer))).await
+}
+
+/// A function that labels every picture `ship` once it has a model; whether it has.
+pub async fn waking_function() -> (reqwest::Url, Arc<AtomicBool>) {
+    let has_model = Arc::new(AtomicBool::new(false));
+    let (told, asked) = (has_model.clone(), has_model.clone());
+    let info = move || async move {
+        let model =
+            told.load(Ordering::Relaxed).then(|| json!({"name": "classifier", "version": 1, "labels": ["ship"]}));
+        Json(json!({"function": "inference", "routes": [], "model": model}))
+    };
+    let predict = move || async move {
+        if asked.load(Ordering::Relaxed) {
+            return Json(vec![Prediction { prediction: Some("ship".to_owned()), ..Prediction::default() }])
+                .into_response();
+        }
+        let error = ErrorDetail::new(ErrorCode::Unavailable, "no model yet; train one");
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": error}))).into_response()
+    };
+    (serve(Router::new().route("/", get(info)).route("/predict", post(predict))).await, has_model)
 }
 
 /// A function that answers everything with this.

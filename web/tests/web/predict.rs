@@ -1,9 +1,11 @@
 //! Classification over REST.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
 use api::{ErrorCode, predict::Prediction};
 use http::StatusCode;
 
-use crate::bench::{Bench, Part, inference_function, stubborn_function};
+use crate::bench::{Bench, Part, inference_function, stubborn_function, waking_function};
 
 async fn bench() -> Bench {
     let url = inference_function().await;
@@ -59,6 +61,23 @@ async fn forms_without_pictures_and_forms_over_the_limit_are_refused() {
     let part = vec![0; 30 << 20];
     let over: [Part; 2] = [("a", Some("a.png"), &part), ("b", Some("b.png"), &part)];
     assert_eq!(bench.post_form("/api/predict", &over).await.error().code, ErrorCode::TooLarge);
+}
+
+#[tokio::test]
+async fn pictures_wait_for_a_version_in_use_that_the_function_does_not_have_yet() {
+    let (url, has_model) = waking_function().await;
+    let bench = Bench::with(|config| config.inference_url = url);
+    let error = bench.post("/api/predict", "image/png", "ship").await.error();
+    assert_eq!((error.code, error.message.as_str()), (ErrorCode::Unavailable, "no model yet; train one"));
+
+    let version = bench.model(&bench.dataset()).manifest.version;
+    bench.volumes.set_current("classifier", version).unwrap();
+    let (answer, ()) = tokio::join!(bench.post("/api/predict", "image/png", "ship"), async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        has_model.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    assert_eq!(labels(&answer.json::<Vec<Prediction>>()), ["ship"]);
 }
 
 #[tokio::test]

@@ -51,7 +51,15 @@ pub struct Function {
 impl Function {
     pub fn inference(name: String) -> Self {
         let isolation = Isolation::Request;
-        Self { name, component: "inference", isolation, initial_scale: 1, min_scale: 0, window: 60, sub_path: String::new() }
+        Self {
+            name,
+            component: "inference",
+            isolation,
+            initial_scale: 1,
+            min_scale: 0,
+            window: 60,
+            sub_path: String::new(),
+        }
     }
 
     pub fn preprocess(name: String) -> Self {

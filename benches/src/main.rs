@@ -110,7 +110,8 @@ async fn cold(arguments: &Arguments) -> Result<()> {
         &["request", "who", "p50 ms", "p99 ms", "beyond a warm one, p50 ms"],
     );
     let registry = Registry::of(&arguments.model)?;
-    let mut functions = vec![Function { min_scale: 1, sub_path: "v1".to_owned(), ..Function::inference("warm".into()) }];
+    let mut functions =
+        vec![Function { min_scale: 1, sub_path: "v1".to_owned(), ..Function::inference("warm".into()) }];
     for n in 0..FUNCTIONS {
         let version = n + 2;
         registry.publish(version as u64)?;

@@ -10,12 +10,9 @@ use crate::{
     jobs::Jobs,
     knative::MODEL_VARIABLE,
     names,
-    outcome::Wording,
+    publish::WORDING,
     template::{BAKE, Particulars, Template},
 };
-
-const WORDING: Wording =
-    Wording { who: "baking", memory: "give it more in the template (CronJob bake)", template: BAKE };
 
 /// Bakes the images of one function of a cluster.
 #[derive(Debug)]

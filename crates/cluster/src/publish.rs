@@ -23,7 +23,7 @@ use crate::{
     template::{BAKE, Particulars, Template},
 };
 
-const WORDING: Wording =
+pub(crate) const WORDING: Wording =
     Wording { who: "baking", memory: "give it more in the template (CronJob bake)", template: BAKE };
 
 /// Publishes versions to one function of a cluster.

@@ -11,7 +11,8 @@
 //!
 //! A [`Container`] is the same without all that: one function at one port, for a cluster that brings its own.
 //!
-//! Left out on purpose: what the functions compute (this crate knows nothing of pictures or models), and streaming:
+//! Left out on purpose: what the functions compute (this crate knows nothing of pictures, and of
+//! a model only which folder it is), and streaming:
 //! bodies are bounded and buffered in both directions.
 
 mod admin;

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hmac::{Hmac, KeyInit as _, Mac as _, digest::MacError};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, component::Component};
 
@@ -123,22 +123,14 @@ impl Artefacts {
 
     /// The artefact's file, if there is one and it is ours.
     fn verified(&self, name: &Digest) -> Option<File> {
-        Self::there(name, self.verify(name))
+        Self::there(name, self.verify(name, None)).map(|(file, _)| file)
     }
 
     /// The artefact's bytes and its manifest, as they were verified, if there is one and it is ours.
     fn trusted(&self, name: &Digest) -> Option<(Vec<u8>, Vec<u8>)> {
-        let read = || {
-            let folder = self.folder_of(name);
-            let expected = fs::read(folder.join(MAC))?;
-            let [artefact, manifest] = [ARTEFACT, MANIFEST].map(|file| fs::read(folder.join(file)).map_err(incomplete));
-            let (artefact, manifest) = (artefact?, manifest?);
-            let mut mac = self.mac(name, &manifest);
-            mac.update(&artefact);
-            mac.verify_slice(&expected).map_err(foreign)?;
-            Ok((artefact, manifest))
-        };
-        Self::there(name, read())
+        let mut artefact = Vec::new();
+        let (_, manifest) = Self::there(name, self.verify(name, Some(&mut artefact)))?;
+        Some((artefact, manifest))
     }
 
     fn there<T>(name: &Digest, found: io::Result<T>) -> Option<T> {
@@ -152,28 +144,36 @@ impl Artefacts {
         }
     }
 
-    fn verify(&self, name: &Digest) -> io::Result<File> {
+    /// The artefact's file and its manifest; what was verified is copied, if that is wished for.
+    fn verify(&self, name: &Digest, mut copy: Option<&mut Vec<u8>>) -> io::Result<(File, Vec<u8>)> {
         let folder = self.folder_of(name);
         let expected = fs::read(folder.join(MAC))?;
+        let incomplete = |error: io::Error| io::Error::other(format!("it is incomplete: {error}"));
         let manifest = fs::read(folder.join(MANIFEST)).map_err(incomplete)?;
         let mut file = File::open(folder.join(ARTEFACT)).map_err(incomplete)?;
         let id = id(&file.metadata()?);
-        if self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&id) {
-            return Ok(file);
+        let is_known = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&id);
+        if is_known && copy.is_none() {
+            return Ok((file, manifest));
         }
         let mut mac = self.mac(name, &manifest);
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             match file.read(&mut chunk)? {
                 0 => break,
-                length => mac.update(&chunk[..length]),
+                length => {
+                    mac.update(&chunk[..length]);
+                    if let Some(copy) = &mut copy {
+                        copy.extend_from_slice(&chunk[..length]);
+                    }
+                }
             }
         }
-        mac.verify_slice(&expected).map_err(foreign)?;
+        mac.verify_slice(&expected).map_err(|_| io::Error::other("its HMAC is not that of this folder's key"))?;
         // Marks the artefact as used; it does not matter if that fails.
         let _ = File::open(folder.join(MAC)).and_then(|file| file.set_modified(SystemTime::now()));
         self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(*name, id);
-        Ok(file)
+        Ok((file, manifest))
     }
 
     /// Writes the artefact aside and renames it to its place, replacing one that is there.
@@ -238,14 +238,6 @@ impl fmt::Debug for Artefacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Artefacts").field("folder", &self.folder).finish_non_exhaustive()
     }
-}
-
-fn incomplete(error: io::Error) -> io::Error {
-    io::Error::other(format!("it is incomplete: {error}"))
-}
-
-fn foreign(_: MacError) -> io::Error {
-    io::Error::other("its HMAC is not that of this folder's key")
 }
 
 fn id(metadata: &Metadata) -> FileId {
@@ -457,6 +449,19 @@ mod tests {
         }
         let kept = fs::read_dir(bench.folder()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
         assert_eq!(kept.count(), MAX_ARTEFACTS);
+    }
+
+    #[test]
+    fn what_is_mapped_or_read_counts_as_used() {
+        let bench = Bench::new();
+        let mac = File::open(bench.place(b'a').join(MAC)).unwrap();
+        for uses in
+            [|bench: &Bench| bench.is_trusted(), |bench: &Bench| bench.artefacts().read(&Bench::name(b'a')).is_some()]
+        {
+            mac.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            assert!(uses(&bench));
+            assert!(mac.metadata().unwrap().modified().unwrap() > SystemTime::UNIX_EPOCH);
+        }
     }
 
     #[test]

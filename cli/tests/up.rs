@@ -91,11 +91,13 @@ impl Place {
         }
     }
 
-    /// `fovea up` with these ports: page, preprocess, inference.
+    /// `fovea up` with these ports: page, preprocess, inference; the two others are free ones.
     fn up(&self, ports: [u16; 3]) -> Child {
         let mut command = Command::new(self.path("release/fovea"));
         command.arg("up").arg("--data").arg(self.path("data"));
-        for (flag, port) in ["--port", "--preprocess-port", "--inference-port"].into_iter().zip(ports) {
+        let [ingress, admin, _] = free_ports();
+        let flags = ["--port", "--preprocess-port", "--inference-port", "--ingress-port", "--admin-port"];
+        for (flag, port) in flags.into_iter().zip(ports.into_iter().chain([ingress, admin])) {
             command.arg(flag).arg(port.to_string());
         }
         command.env("RUST_BACKTRACE", "1").env_remove("FOVEA_COMPONENTS").env_remove("FOVEA_HOST");

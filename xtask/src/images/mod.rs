@@ -119,7 +119,7 @@ fn stage(image: &Image, context: &Path, workspace: &Workspace, setup: &Setup, to
             root.add_program(&workspace.release().join("fovea-runtime"))?;
             let component = workspace.components().join(function).with_extension("wasm");
             ensure!(component.is_file(), "{} is missing; run this again without --prebuilt", component.display());
-            root.add_file(&component, "component.wasm")?;
+            root.add_gzipped(&component, "component.wasm.gz")?;
             root.add_scratch_folder("cache")?;
         }
     }

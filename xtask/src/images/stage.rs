@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use flate2::{Compression, write::GzEncoder};
 
 use super::{file_name, remove};
 use crate::tools::{self, Tools};
@@ -47,6 +48,19 @@ impl<'a> Root<'a> {
     /// Adds a file that is only read.
     pub fn add_file(&self, file: &Path, inside: &str) -> Result<()> {
         self.add(file, Path::new(inside), 0o644)
+    }
+
+    /// Adds a file that is only read, gzipped.
+    pub fn add_gzipped(&self, file: &Path, inside: &str) -> Result<()> {
+        let packed = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+        let pack = || -> std::io::Result<()> {
+            let mut packer = GzEncoder::new(packed.as_file(), Compression::best());
+            std::io::copy(&mut File::open(file)?, &mut packer)?;
+            packer.finish()?;
+            Ok(())
+        };
+        pack().with_context(|| format!("cannot gzip {}", file.display()))?;
+        self.add(packed.path(), Path::new(inside), 0o644)
     }
 
     /// Adds the licences and notices that lie beside a file under `licenses/<name>`.

@@ -15,12 +15,14 @@ mod program;
 mod snapshot;
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
 use wasmtime::{Engine, component::Component};
 
@@ -150,10 +152,11 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
     let functions = Arc::new(code::Functions::open(artefacts, ingredients.of_component(&engine, "functions")));
     let compiler = engine::compiling(Some(functions.clone()))?;
     let mut took = Took::default();
-    let wasm = fs::read(&recipe.component).map_err(|source| unreadable(&recipe.component, source))?;
-    if Digest::of(&wasm) != ingredients.component {
+    let file = fs::read(&recipe.component).map_err(|source| unreadable(&recipe.component, source))?;
+    if Digest::of(&file) != ingredients.component {
         return Err(RuntimeError::bake("the component has changed since it was asked for"));
     }
+    let wasm = unpacked(file).map_err(|source| unreadable(&recipe.component, source))?;
 
     let initialises = !ingredients.mounted.is_empty() && snapshot::exports(&wasm, INIT);
     let baked = if initialises {
@@ -210,6 +213,19 @@ pub async fn bake(ingredients: &Ingredients, artefacts: &Artefacts) -> Result<us
         "baked"
     );
     Ok(artefact.len())
+}
+
+/// A component as it is, whether its file is gzipped or not.
+///
+/// # Source
+/// RFC 1952, section 2.3.1, for the two bytes that gzip files begin with
+fn unpacked(file: Vec<u8>) -> io::Result<Vec<u8>> {
+    if !file.starts_with(&[0x1f, 0x8b]) {
+        return Ok(file);
+    }
+    let mut wasm = Vec::new();
+    GzDecoder::new(&file[..]).read_to_end(&mut wasm)?;
+    Ok(wasm)
 }
 
 fn unreadable(path: &Path, source: io::Error) -> RuntimeError {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -213,6 +214,21 @@ async fn a_component_without_initialisation_is_simply_compiled() {
     let bench = kitchen.setup().components(folder.path()).start().await;
     serves(&bench, "one", "not baked").await;
     assert_eq!(kitchen.of_revision().1["initialised"], false);
+}
+
+#[tokio::test]
+async fn a_gzipped_component_is_baked_like_a_plain_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = fs::read(components().join("guest_hostile.wasm")).unwrap();
+    let packed = fs::File::create(folder.path().join("guest_hostile.wasm")).unwrap();
+    let mut packer = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+    packer.write_all(&wasm).unwrap();
+    packer.finish().unwrap();
+
+    let kitchen = Kitchen::new();
+    let bench = kitchen.setup().components(folder.path()).start().await;
+    serves(&bench, "one", "baked").await;
+    assert_eq!(kitchen.of_revision().1["component_bytes"], wasm.len());
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use serving::Manifests;
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::{
@@ -44,6 +45,27 @@ fn guest() -> String {
 
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// What `serve` takes where this variable is not set.
+fn default_of(variable: &str) -> String {
+    let help = program(&["serve", "--help"]).env_remove(variable).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, rest) = help.split_once(&format!("[env: {variable}=] [default: ")).unwrap();
+    rest.split_once(']').unwrap().0.to_owned()
+}
+
+#[test]
+fn a_containers_defaults_are_the_numbers_of_the_functions_manifests() {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../knative/base");
+    let manifests = Manifests::read(&base).unwrap();
+    assert_eq!(manifests.services.len(), 2);
+    let sandbox = default_of("FOVEA_MEMORY").parse::<bytesize::ByteSize>().unwrap();
+    for manifest in &manifests.services {
+        let container = &manifest.service.spec.template.spec.containers[0];
+        assert_eq!(container.ports[0].container_port.to_string(), default_of("PORT"));
+        assert_eq!(u64::try_from(container.resources.limits["memory"].value()), Ok(sandbox.as_u64()));
+    }
 }
 
 /// A running program that does not outlive its test.

@@ -135,10 +135,10 @@ async fn a_cluster_that_has_everything_is_well() {
         [
             "API server",
             "clocks",
-            "namespace",
             "Knative Serving",
             "ingress",
             "feature flags",
+            "namespace",
             "volumes",
             "artefact key",
             "permissions",

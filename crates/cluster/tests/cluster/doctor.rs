@@ -331,6 +331,17 @@ async fn each_thing_that_is_amiss_is_told_with_what_mends_it() {
 }
 
 #[tokio::test]
+async fn what_fovea_stands_on_is_looked_at_before_anything_of_it_is_there() {
+    let well = well().await;
+    let before = well.requests().len();
+    let findings = Doctor::new(well.cluster_in_process("nowhere-yet"), VERSION).foundations().await;
+    let told: Vec<_> = findings.iter().map(|finding| (finding.check, finding.outcome)).collect();
+    let expected = ["API server", "Knative Serving", "ingress", "feature flags"].map(|check| (check, Outcome::Ok));
+    assert_eq!(told, expected, "{findings:?}");
+    assert!(well.requests()[before..].iter().all(|request| request.starts_with("GET ")), "nothing is changed");
+}
+
+#[tokio::test]
 async fn what_cannot_be_looked_at_is_unknown_and_not_well() {
     let server = well().await;
     let message = "subjectaccessreviews.authorization.k8s.io is forbidden: User \"me\" cannot create resource \

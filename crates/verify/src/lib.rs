@@ -96,11 +96,9 @@ async fn steps(run: &Run, book: &mut Book<'_>) -> Option<()> {
     book.step("to zero again", scaling::to_zero(run), see()).await
 }
 
-/// Renders the manifests and looks whether the cluster can take them.
+/// Looks whether the cluster can take the manifests, and fits them to it.
 async fn prepare(run: &Run) -> Result<(Manifests, Held)> {
-    let install = &run.options.install;
-    let rendered = run.kubectl.render(&install.manifests).await?;
     let (access_mode, held) = preconditions::check(run).await?;
-    let changes = Changes { run: &run.id, namespace: run.namespace(), install, access_mode };
-    Ok((Manifests::new(rendered, &changes)?, held))
+    let changes = Changes { run: &run.id, namespace: run.namespace(), install: &run.options.install, access_mode };
+    Ok((Manifests::new(run.rendered.clone(), &changes)?, held))
 }

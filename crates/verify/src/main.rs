@@ -43,13 +43,14 @@ async fn verify() -> Result<u8> {
     };
     let cluster = Cluster::connect(source).await?;
     let kubectl = Kubectl::new(options.kubeconfig.as_deref(), options.context.as_deref());
+    let rendered = kubectl.render(&options.install.manifests).await.map_err(|failure| anyhow!(failure.says))?;
     let at_once = kubectl.shown(&format!("delete namespace {namespace}"));
     let interrupted = interrupted(at_once).context("cannot listen for signals")?;
     let json = options.json;
     let http = Box::new(Network::new().context("cannot set up HTTP")?);
     let teller = Teller::new(|line| eprintln!("{line}"));
     teller.tell(&format!("run {id}, in namespace {namespace}"));
-    let run = Run { id, cluster, options, kubectl, http, teller };
+    let run = Run { id, cluster, options, rendered, kubectl, http, teller };
     let report = verify::verify(&run, async {
         // Nobody drops the sender.
         let _ = interrupted.await;

@@ -168,7 +168,8 @@ impl<'a> Book<'a> {
 
     /// Writes what is not there yet: the step that was interrupted, and those that were never begun.
     pub fn close(&mut self, interrupted: bool) {
-        if let Some((step, _)) = self.current.filter(|_| interrupted) {
+        if interrupted {
+            let step = self.current.map_or(PRECONDITIONS, |(step, _)| step);
             self.write(step, Outcome::Failed, Failure::new("interrupted"), BTreeMap::new());
         }
         let failed = self.steps.iter().rev().find(|step| step.outcome == Outcome::Failed).map(|step| step.step);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cluster::Cluster;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use serde_json::Value;
 
 use crate::{kubectl::Kubectl, options::Options, wait::Teller};
 
@@ -26,7 +27,9 @@ pub struct Run {
     pub cluster: Cluster,
     /// What it was told.
     pub options: Options,
-    /// Renders manifests and forwards ports.
+    /// The base, as `kubectl kustomize` renders it.
+    pub rendered: Vec<Value>,
+    /// Forwards ports.
     pub kubectl: Kubectl,
     /// Reaches the gateway.
     pub http: Box<dyn Http>,

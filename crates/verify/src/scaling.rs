@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use kube::ResourceExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     dataset,
@@ -26,6 +26,9 @@ const WARM: usize = 10;
 
 /// A burst's least length: Knative decides every two seconds, by what it has seen in the last six.
 const BURST: Duration = Duration::from_secs(10);
+
+/// How long a client waits after an answer that is none.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// The function that is called.
 const FUNCTION: &str = "inference";
@@ -109,10 +112,10 @@ pub async fn burst(run: &Run, gateway: &Gateway<'_>) -> Result<((), Held)> {
             }
             let began = Instant::now();
             let answered = gateway.predict(picture.clone()).await;
-            let mut tally = tally.borrow_mut();
-            tally.seconds.push(began.elapsed().as_secs_f64());
+            tally.borrow_mut().seconds.push(began.elapsed().as_secs_f64());
             if let Err(why) = answered {
-                *tally.failed.entry(why).or_default() += 1;
+                *tally.borrow_mut().failed.entry(why).or_default() += 1;
+                sleep(AFTER_FAILURE).await;
             }
         }
     }));
@@ -126,9 +129,9 @@ pub async fn burst(run: &Run, gateway: &Gateway<'_>) -> Result<((), Held)> {
             let ready = mine.filter(|pod| pods::is_ready(pod)).count();
             let mut tally = tally.borrow_mut();
             tally.most_ready = tally.most_ready.max(ready);
-            let is_enough = tally.most_ready > 1 && began.elapsed() >= BURST;
+            let is_known = tally.most_ready > 1 || !tally.failed.is_empty();
             let how = format!("{} answers, {ready} pods ready", tally.seconds.len());
-            Ok(if is_enough || !tally.failed.is_empty() { Look::Done(()) } else { Look::Wait(how) })
+            Ok(if is_known && began.elapsed() >= BURST { Look::Done(()) } else { Look::Wait(how) })
         });
         let counted = counted.await;
         over.set(true);

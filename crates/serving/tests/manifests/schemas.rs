@@ -1,6 +1,6 @@
 //! Every object against the JSON schema of its kind, which refuses what it does not know.
 
-use super::*;
+use super::{kinds::Kinds, *};
 
 /// The same with a field called otherwise, wherever it is.
 fn misspelt(value: &Value, field: &str) -> Value {

@@ -186,7 +186,7 @@ async fn ways(run: &Run, host: &str) -> Vec<Way> {
     if let Some(base) = &run.options.gateway {
         return vec![Way::Address(base.clone())];
     }
-    let is_inside = host.ends_with(".svc.cluster.local");
+    let is_inside = host.contains(".svc.");
     let service = if is_inside { INSIDE } else { OUTSIDE };
     let Some((namespace, kourier)) = kourier(run, service).await else {
         return vec![Way::Forward(NAMESPACES[0], service)];

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::functions::Phase;
 use cluster::{
     doctor::{Doctor, Outcome},
     error::{Action, ClusterError},
@@ -122,10 +123,13 @@ async fn web_is_ready(run: &Run) -> Result<Look<()>, ClusterError> {
 async fn functions_are_ready(run: &Run) -> Result<Look<()>, ClusterError> {
     let services = Functions::new(run.cluster.clone()).services().await?;
     let mut reasons = vec![];
+    let mut is_stuck = false;
     for name in FUNCTIONS {
         match services.iter().find(|service| service.name == name) {
             Some(service) if service.ready => {}
             Some(service) => {
+                // Where Knative finds no such image, there is no pod to tell of it.
+                is_stuck |= service.revisions.first().is_some_and(|newest| newest.phase == Phase::Failed);
                 reasons.push(format!("{name}: {}", service.reason.as_deref().unwrap_or("no word of it yet")));
             }
             None => reasons.push(format!("{name} is not there")),
@@ -133,6 +137,9 @@ async fn functions_are_ready(run: &Run) -> Result<Look<()>, ClusterError> {
     }
     if reasons.is_empty() {
         return Ok(Look::Done(()));
+    }
+    if is_stuck {
+        return Ok(Look::Stuck(reasons.join("; ")));
     }
     let pods = pods(run).await?;
     Ok(hindered(reasons.join("; "), pods.iter().filter(|pod| pods::function(pod).is_some())))

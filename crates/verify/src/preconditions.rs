@@ -71,7 +71,8 @@ pub async fn check(run: &Run) -> Result<(AccessMode, Held)> {
         return Err(failure);
     }
     let told = ["API server", "Knative Serving", "ingress", VOLUMES].iter().filter_map(|check| {
-        findings.iter().find(|finding| finding.check == *check).map(|finding| finding.says.clone())
+        let finding = findings.iter().find(|finding| finding.check == *check)?;
+        Some(format!("{check}: {}", finding.says))
     });
     Ok((access_mode, told.collect::<Vec<_>>().join("; ").into()))
 }

@@ -1,18 +1,24 @@
 //! Manifests that are wrong on purpose, each in one thing. The cluster has to refuse them, and for that thing; nothing is
 //! stored, for they are tried as a server-side dry run.
 
-use http::Request;
-use kube::api::DynamicObject;
-use serde_json::{Value, json};
+use std::time::Duration;
 
 use cluster::error::Action;
+use http::Request;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
 
 use crate::{
     failure::{Failure, Result},
     manifests::{Manifests, Object},
     report::Held,
     run::{FIELD_MANAGER, Run},
+    wait::{Look, until},
 };
+
+/// How long a namespace may be without an account.
+const ACCOUNT_WITHIN: Duration = Duration::from_secs(60);
 
 /// What makes an object wrong.
 type Spoil = fn(&mut Value);
@@ -119,6 +125,7 @@ fn unconfined(namespace: &str) -> (&'static str, Value, &'static str) {
 pub async fn check(run: &Run, manifests: &Manifests) -> Result<((), Held)> {
     let good = manifests.function("inference");
     let good = good.ok_or_else(|| Failure::new("the manifests have no Knative Service inference"))?;
+    account(run).await?;
     // Where everything is refused, refusals say nothing.
     if let Err(refusal) = dry_run(run, good).await {
         return Err(Failure::new(format!("the function as it should be was refused, in a dry run: {refusal}")));
@@ -132,18 +139,35 @@ pub async fn check(run: &Run, manifests: &Manifests) -> Result<((), Held)> {
     let mut problems = vec![];
     for (what, value, told) in functions.chain([unconfined(run.namespace())]) {
         match dry_run(run, &Object { value }).await {
-            Ok(()) => problems.push(format!("{what} was taken")),
+            Ok(()) => problems.push((what, "it was taken".to_owned())),
             Err(refusal) if refusal.contains(told) => {}
-            Err(refusal) => problems.push(format!("{what} was refused, but not with \"{told}\": {refusal}")),
+            Err(refusal) => problems.push((what, format!("it was refused, but not with \"{told}\": {refusal}"))),
         }
     }
     let n = FUNCTIONS.len() + 1;
     if problems.is_empty() {
         return Ok(((), format!("all {n} were refused for what is wrong with them, and the good one was not").into()));
     }
-    let says = format!("{} of {n} were not refused as they should be: {}", problems.len(), problems.join("; "));
+    let which = problems.iter().map(|(what, _)| *what).collect::<Vec<_>>().join("; ");
+    let says = format!("{} of {n} were not refused as they should be: {which}", problems.len());
     let webhooks = "get validatingwebhookconfigurations,mutatingwebhookconfigurations -o wide";
-    Err(Failure::new(says).mend(run.kubectl.shown(webhooks)))
+    let seen = problems.into_iter().map(|(what, how)| format!("{what}: {how}"));
+    Err(Failure::new(says).seen(seen).mend(run.kubectl.shown(webhooks)))
+}
+
+/// Waits for the account that every namespace gets: before it is there, pods are refused for want of it.
+async fn account(run: &Run) -> Result<()> {
+    let name = "default";
+    let get =
+        Action { verb: "get", resource: "serviceaccounts", group: "", name: Some(name), namespace: run.namespace() };
+    until(&run.teller, "the namespace's account", ACCOUNT_WITHIN, async || {
+        match run.cluster.api::<ServiceAccount>().get_opt(name).await.map_err(|error| get.failed(error)) {
+            Ok(Some(_)) => Ok(Look::Done(())),
+            Ok(None) => Ok(Look::Wait("it is not there yet".to_owned())),
+            Err(error) => Look::failed(error),
+        }
+    })
+    .await
 }
 
 /// Lets the API server go through everything but storing a new object; why it does not take it.

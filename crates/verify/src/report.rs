@@ -146,7 +146,7 @@ impl<'a> Book<'a> {
                 Some(found)
             }
             Err(failure) => {
-                self.teller.tell(&format!("  {}", failure.says));
+                self.teller.tell(&format!("  failed: {}", failure.says));
                 let Failure { seen, mend, .. } = look.await;
                 let mut failure = failure.seen(seen);
                 failure.mend.extend(mend);
@@ -184,8 +184,8 @@ impl<'a> Book<'a> {
     fn write(&mut self, step: &'static str, outcome: Outcome, told: Failure, figures: BTreeMap<&'static str, f64>) {
         let took = self.current.take().filter(|(current, _)| *current == step);
         let took = took.map_or(Duration::ZERO, |(_, began)| began.elapsed());
-        if outcome != Outcome::Skipped {
-            self.teller.tell(&format!("  {} after {}: {}", outcome.word(), duration(took), told.says));
+        if outcome == Outcome::Held {
+            self.teller.tell(&format!("  held after {}: {}", duration(took), told.says));
         }
         self.steps.push(Step { step, outcome, seconds: took.as_secs_f64(), told, figures });
     }

@@ -65,7 +65,8 @@ impl Network {
     /// If the machine offers no random numbers or the like
     pub fn new() -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        client.connect_timeout(Duration::from_secs(5)).build().map(Self)
+        // Balancers forget connections that idle, and do not say so.
+        client.pool_idle_timeout(Duration::from_secs(5)).connect_timeout(Duration::from_secs(5)).build().map(Self)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     run::Run,
     statistics::{accepted, binomial_two_sided},
     wait::{Look, until},
-    web::{Model, NoAnswer, Share, Web},
+    web::{Model, Share, Web},
 };
 
 /// Registry name of the model, as `app-config` has it.
@@ -54,8 +54,7 @@ async fn publish(run: &Run, web: &Web<'_>, version: u32, percent: u32, expected:
     until(&run.teller, "the web to publish", run.options.patience.answer, async || {
         match web.publish(MODEL, version, percent).await {
             Ok(()) => Ok(Look::Done(())),
-            Err(NoAnswer::Away(why)) => Ok(Look::Wait(why)),
-            Err(refused) => Err(refused.into()),
+            Err(no_answer) => no_answer.look(),
         }
     })
     .await?;
@@ -69,8 +68,8 @@ async fn shares(run: &Run, web: &Web<'_>, expected: &[(u32, u32)]) -> Result<Str
     let what = format!("the split {}", told(&expected));
     until(&run.teller, &what, run.options.patience.publish, async || {
         let Model { mut shares, publications } = match web.model(MODEL).await {
-            Err(NoAnswer::Away(why)) => return Ok(Look::Wait(why)),
-            other => other?,
+            Ok(model) => model,
+            Err(no_answer) => return no_answer.look(),
         };
         shares.sort_unstable();
         if let Some(publication) = publications.first() {
@@ -123,7 +122,8 @@ pub async fn predict<'a>(run: &'a Run, url: &str, version: u32) -> Result<(Gatew
         let prediction =
             prediction.map_err(|why| Failure::new(format!("a picture of {label} was answered with {why}")))?;
         let (told, confidence) = (prediction.prediction.unwrap_or_default(), prediction.confidence.unwrap_or(0.0));
-        if !LABELS.contains(&told.as_str()) || !(confidence > 0.0 && confidence <= 1.0) {
+        let is_an_answer = LABELS.contains(&told.as_str()) && confidence > 0.0 && confidence <= 1.0;
+        if !is_an_answer {
             let says =
                 format!("a picture of {label} is \"{told}\" with confidence {confidence}; expected one of {LABELS:?}");
             return Err(Failure::new(says));

@@ -30,8 +30,8 @@ pub async fn upload(run: &Run, web: &Web<'_>) -> Result<(String, Held)> {
     let upload = until(&run.teller, "the upload", patience, async || look(web.upload(archive.clone()).await)).await?;
     let id = until(&run.teller, "the data set", patience, async || {
         let upload = match web.upload_state(&upload.id).await {
-            Err(NoAnswer::Away(why)) => return Ok(Look::Wait(why)),
-            other => other?,
+            Ok(upload) => upload,
+            Err(no_answer) => return no_answer.look(),
         };
         match (upload.state.as_str(), upload.dataset) {
             ("succeeded", Some(id)) => Ok(Look::Done(id)),
@@ -73,8 +73,8 @@ pub async fn train(run: &Run, web: &Web<'_>, dataset: &str, seed: u64) -> Result
     let trainers = Trainers::new(run.cluster.clone());
     let version = until(&run.teller, "the trainer", patience, async || {
         let training = match web.training(&id).await {
-            Err(NoAnswer::Away(why)) => return Ok(Look::Wait(why)),
-            other => other?,
+            Ok(training) => training,
+            Err(no_answer) => return no_answer.look(),
         };
         match (training.status.state, training.status.version) {
             (RunState::Succeeded, Some(version)) => Ok(Look::Done(version)),
@@ -109,11 +109,9 @@ pub async fn train(run: &Run, web: &Web<'_>, dataset: &str, seed: u64) -> Result
     Ok((version, format!("v{version} came of the Job {}", cluster::names::train_job(&id)).into()))
 }
 
-/// What the web refuses, it will go on refusing; what did not reach it is tried again.
 fn look<T>(answer: Result<T, NoAnswer>) -> Result<Look<T>> {
     match answer {
         Ok(answer) => Ok(Look::Done(answer)),
-        Err(NoAnswer::Away(why)) => Ok(Look::Wait(why)),
-        Err(refused) => Err(refused.into()),
+        Err(no_answer) => no_answer.look(),
     }
 }

@@ -101,11 +101,11 @@ pub async fn until<T>(
     }
 }
 
-/// Such as "34 s" and "2 min 5 s".
+/// Such as "1.5 s", "34 s" and "2 min 5 s".
 pub fn duration(duration: Duration) -> String {
     match duration.as_secs() {
-        0 => format!("{:.1} s", duration.as_secs_f64()),
-        seconds @ 1..120 => format!("{seconds} s"),
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        seconds @ 10..120 => format!("{seconds} s"),
         seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
         seconds => format!("{} min {} s", seconds / 60, seconds % 60),
     }

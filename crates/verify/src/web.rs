@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use api::{
-    ErrorBody, ErrorDetail,
+    ErrorBody, ErrorCode, ErrorDetail,
     dataset::{DatasetManifest, Rejected},
     functions::Publication,
     train::RunStatus,
@@ -20,6 +20,7 @@ use crate::{
     failure::{Failure, Result},
     kubectl::Forward,
     run::Run,
+    wait::Look,
 };
 
 /// The web of a run.
@@ -226,6 +227,23 @@ impl std::fmt::Display for NoAnswer {
     }
 }
 
+impl NoAnswer {
+    /// What it means for whoever waits: what may be otherwise in a moment is asked again.
+    ///
+    /// # Errors
+    /// The rest
+    pub fn look<T>(self) -> Result<Look<T>> {
+        let is_passing = match &self {
+            Self::Away(_) => true,
+            Self::Refused(detail) => matches!(
+                detail.code,
+                ErrorCode::Unavailable | ErrorCode::BadGateway | ErrorCode::Timeout | ErrorCode::Conflict
+            ),
+        };
+        if is_passing { Ok(Look::Wait(self.to_string())) } else { Err(self.into()) }
+    }
+}
+
 impl From<NoAnswer> for Failure {
     fn from(no_answer: NoAnswer) -> Self {
         Self::new(no_answer.to_string())
@@ -246,6 +264,20 @@ mod tests {
         let away = read::<Value>(StatusCode::SERVICE_UNAVAILABLE, status).unwrap_err();
         let told = "the web does not answer: 503 Service Unavailable: no endpoints available for service \"web\"";
         assert_eq!(away.to_string(), told);
+        assert!(matches!(away.look::<Value>(), Ok(Look::Wait(_))));
         assert!(matches!(read::<Share>(StatusCode::OK, b"<html>").unwrap_err(), NoAnswer::Away(_)));
+    }
+
+    #[test]
+    fn only_what_may_be_otherwise_in_a_moment_is_asked_again() {
+        for (code, again) in [
+            (ErrorCode::Unavailable, true),
+            (ErrorCode::Conflict, true),
+            (ErrorCode::Unprocessable, false),
+            (ErrorCode::NotFound, false),
+        ] {
+            let refused = NoAnswer::Refused(ErrorDetail::new(code, "not now"));
+            assert_eq!(refused.look::<Value>().is_ok(), again, "{code:?}");
+        }
     }
 }

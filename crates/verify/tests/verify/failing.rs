@@ -38,7 +38,7 @@ fn contains(lines: &[String], part: &str) {
 async fn a_webhook_that_takes_bad_manifests_fails_and_each_is_named() {
     let (report, step) = fails_alone(Fault::TakesEveryManifest, "bad manifests", &[]).await;
     assert!(step.told.says.starts_with("10 of 11 were not refused as they should be: "), "{}", step.told.says);
-    assert!(step.told.says.contains("containerConcurrency −1 was taken"), "{}", step.told.says);
+    contains(&step.told.seen, "containerConcurrency −1: it was taken");
     assert!(!step.told.says.contains("sees the node"), "{}", step.told.says);
     assert_eq!(report.step("roll back").unwrap().outcome, Outcome::Held, "the rest is tried all the same");
 }
@@ -141,6 +141,18 @@ async fn an_image_that_is_nowhere_is_told_before_the_time_is_over() {
     assert!(step.seconds < 300.0);
     contains(&step.told.seen, "function inference is not ready: Deploying: waiting for pods");
     assert!(report.to_string().contains("seen when \"ready\" failed:\n"), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_knative_cannot_look_up_is_told_before_the_time_is_over() {
+    let (_, step) = fails_alone(Fault::NoDigest, "ready", &[]).await;
+    assert!(
+        step.told.says.contains("inference: RevisionFailed: Unable to fetch image: certificate"),
+        "{}",
+        step.told.says
+    );
+    assert!(step.seconds < 300.0);
+    contains(&step.told.seen, "revision preprocess-00001: RevisionFailed: Unable to fetch image");
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,6 +61,7 @@ pub enum Fault {
     NoSuchImage,
     StaysAfterRollBack,
     WebCrashes,
+    NoDigest,
 }
 
 #[derive(Default)]
@@ -269,6 +270,12 @@ pub fn set(server: &Server, name: &str, data: Value) {
 
 /// What controllers do in the time that has passed since the last request.
 fn reconcile(objects: &mut Objects, state: &mut State) {
+    // Every namespace gets one, a moment after it was made.
+    let is_there = objects.names(NAMESPACES).contains(&NAMESPACE.to_owned());
+    let accounts = inside("", "serviceaccounts");
+    if is_there && !objects.names(&accounts).contains(&"default".to_owned()) {
+        objects.put(&accounts, json!({"metadata": {"name": "default"}}));
+    }
     let services = inside("serving.knative.dev/v1", "services");
     if objects.names(&services).len() < 2 {
         return;
@@ -296,9 +303,15 @@ fn reconcile(objects: &mut Objects, state: &mut State) {
     }
     for name in objects.names(&services) {
         let service = objects.find(&services, &name);
-        let ready = if age >= FUNCTIONS_START && web_runs { "True" } else { "Unknown" };
-        let condition =
-            json!([{"type": "Ready", "status": ready, "reason": "Deploying", "message": "waiting for pods"}]);
+        let (ready, reason, message) = match state.fault {
+            Some(Fault::NoDigest) => {
+                ("False", "RevisionFailed", "Unable to fetch image: certificate signed by unknown authority")
+            }
+            _ if age >= FUNCTIONS_START && web_runs => ("True", "", ""),
+            _ => ("Unknown", "Deploying", "waiting for pods"),
+        };
+        let condition = json!([{"type": "Ready", "status": ready, "reason": reason, "message": message}]);
+        revision(objects, &name, &condition);
         let told = json!({
             "url": format!("http://{name}.{NAMESPACE}.example.com"), "conditions": condition,
             "observedGeneration": service["metadata"]["generation"],
@@ -317,6 +330,14 @@ fn reconcile(objects: &mut Objects, state: &mut State) {
     for function in ["preprocess", "inference"] {
         function_pods(objects, function, state.scale(function).pods);
     }
+}
+
+/// The first one of a function.
+fn revision(objects: &mut Objects, function: &str, condition: &Value) {
+    let labels = json!({"serving.knative.dev/service": function, "serving.knative.dev/configurationGeneration": "1"});
+    let metadata = json!({"name": format!("{function}-00001"), "labels": labels});
+    let revision = json!({"metadata": metadata, "spec": {"containers": []}, "status": {"conditions": condition}});
+    objects.put(&inside("serving.knative.dev/v1", "revisions"), revision);
 }
 
 fn status(objects: &mut Objects, collection: &str, mut object: Value, status: Value) {

@@ -1,6 +1,6 @@
 //! The way that requests from outside take to a function: Kourier's gateway, by the function's host.
 
-use std::{cell::RefCell, fmt::Write as _, time::Duration};
+use std::{fmt, time::Duration};
 
 use api::predict::{FunctionInfo, ModelInfo, Prediction};
 use bytes::Bytes;
@@ -10,17 +10,16 @@ use kube::{Api, api::ListParams};
 
 use crate::{
     failure::{Failure, Result},
-    kubectl::Forward,
+    kubectl::{Door, PORT},
     run::Run,
 };
 
 /// Where Kourier is installed: by its own manifest, or by Knative's operator.
 const NAMESPACES: [&str; 2] = ["kourier-system", "knative-serving"];
 
-/// Kourier's Services for hosts outside and for those inside the cluster, and their port for plain HTTP.
+/// Kourier's Services for hosts outside and for those inside the cluster.
 const OUTSIDE: &str = "kourier";
 const INSIDE: &str = "kourier-internal";
-const PORT: u16 = 80;
 
 /// How long an address may take to show that there is something.
 const PROBED_WITHIN: Duration = Duration::from_secs(5);
@@ -32,16 +31,23 @@ const NOBODY: &str = "nobody.invalid";
 pub struct Gateway<'a> {
     run: &'a Run,
     host: String,
-    base: RefCell<String>,
-    forward: RefCell<Option<Forward>>,
-    forwarded: Option<(&'static str, &'static str)>,
-    via: String,
+    way: Way<'a>,
 }
 
-/// A way to the gateway that may lead there.
-enum Way {
+/// A way to the gateway, which may lead there.
+enum Way<'a> {
+    /// Such as `http://10.0.0.7`.
     Address(String),
-    Forward(&'static str, &'static str),
+    Forwarded(Box<Door<'a>>),
+}
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(base) => f.write_str(base),
+            Self::Forwarded(door) => door.fmt(f),
+        }
+    }
 }
 
 impl<'a> Gateway<'a> {
@@ -53,19 +59,12 @@ impl<'a> Gateway<'a> {
         let host = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/').to_owned();
         let mut tried = String::new();
         for way in ways(run, &host).await {
-            let (name, found) = match way {
-                Way::Address(base) => (base.clone(), Self::by_address(run, &host, base).await),
-                Way::Forward(namespace, service) => (
-                    format!("a port forwarded to {namespace}/{service}"),
-                    Self::by_forward(run, &host, namespace, service).await,
-                ),
-            };
-            match found {
+            let name = way.to_string();
+            match Self::by(run, &host, way).await {
                 Ok(gateway) => return Ok(gateway),
                 Err(why) => {
                     run.teller.tell(&format!("  not by {name}: {why}"));
-                    // Writing to a text does not fail.
-                    let _ = write!(tried, "; {name}: {why}");
+                    tried += &format!("; {name}: {why}");
                 }
             }
         }
@@ -75,31 +74,11 @@ impl<'a> Gateway<'a> {
             .mend(run.kubectl.shown("-n kourier-system logs deployment/3scale-kourier-gateway --tail 50")))
     }
 
-    async fn by_address(run: &'a Run, host: &str, base: String) -> Result<Self, String> {
-        let via = base.clone();
-        let gateway =
-            Self { run, host: NOBODY.to_owned(), base: base.into(), forward: RefCell::default(), forwarded: None, via };
+    async fn by(run: &'a Run, host: &str, way: Way<'a>) -> Result<Self, String> {
+        let mut gateway = Self { run, host: NOBODY.to_owned(), way };
         // Where nothing is, that is found out before a function is woken.
         gateway.send(Method::GET, "/", Bytes::new(), PROBED_WITHIN).await?;
-        let gateway = Self { host: host.to_owned(), ..gateway };
-        gateway.info().await?;
-        Ok(gateway)
-    }
-
-    async fn by_forward(
-        run: &'a Run,
-        host: &str,
-        namespace: &'static str,
-        service: &'static str,
-    ) -> Result<Self, String> {
-        let gateway = Self {
-            run,
-            host: host.to_owned(),
-            base: RefCell::default(),
-            forward: RefCell::default(),
-            forwarded: Some((namespace, service)),
-            via: format!("a port forwarded to {namespace}/{service}"),
-        };
+        host.clone_into(&mut gateway.host);
         gateway.info().await?;
         Ok(gateway)
     }
@@ -110,8 +89,8 @@ impl<'a> Gateway<'a> {
     }
 
     /// How the gateway is reached, for people.
-    pub fn via(&self) -> &str {
-        &self.via
+    pub fn via(&self) -> String {
+        self.way.to_string()
     }
 
     /// What the function says of itself: which version answered.
@@ -142,25 +121,15 @@ impl<'a> Gateway<'a> {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<Response<Bytes>, String> {
-        self.look_after_forward().await?;
-        let url = format!("{}{path}", self.base.borrow());
+        let url = match &self.way {
+            Way::Address(base) => format!("{base}{path}"),
+            Way::Forwarded(door) => format!("{}{path}", door.base().await.map_err(|failure| failure.says)?),
+        };
         let mut request = Request::builder().method(method).uri(url).header(header::HOST, &self.host);
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "image/bmp");
         }
         self.run.http.send(request.body(body).map_err(|error| error.to_string())?, within).await
-    }
-
-    /// A forwarded port ends with the pod behind it; there may be another by then.
-    async fn look_after_forward(&self) -> Result<(), String> {
-        let Some((namespace, service)) = self.forwarded else { return Ok(()) };
-        if self.forward.borrow_mut().as_mut().is_some_and(Forward::is_alive) {
-            return Ok(());
-        }
-        let forward = self.run.kubectl.forward(namespace, service, PORT).await.map_err(|failure| failure.says)?;
-        forward.base().clone_into(&mut self.base.borrow_mut());
-        *self.forward.borrow_mut() = Some(forward);
-        Ok(())
     }
 }
 
@@ -182,14 +151,14 @@ fn read<T: serde::de::DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, S
 }
 
 /// Ways to the gateway, the most direct first.
-async fn ways(run: &Run, host: &str) -> Vec<Way> {
+async fn ways<'a>(run: &'a Run, host: &str) -> Vec<Way<'a>> {
     if let Some(base) = &run.options.gateway {
         return vec![Way::Address(base.clone())];
     }
     let is_inside = host.contains(".svc.");
     let service = if is_inside { INSIDE } else { OUTSIDE };
     let Some((namespace, kourier)) = kourier(run, service).await else {
-        return vec![Way::Forward(NAMESPACES[0], service)];
+        return vec![Way::Forwarded(Door::new(&run.kubectl, NAMESPACES[0], service).into())];
     };
     let mut ways = vec![];
     if is_inside {
@@ -202,7 +171,7 @@ async fn ways(run: &Run, host: &str) -> Vec<Way> {
             ways.extend(node_addresses(run).await.into_iter().map(|address| Way::Address(base(&address, port))));
         }
     }
-    ways.push(Way::Forward(namespace, service));
+    ways.push(Way::Forwarded(Door::new(&run.kubectl, namespace, service).into()));
     ways
 }
 

@@ -1,6 +1,6 @@
 //! The one program of the machine that is needed: `kubectl`, which renders manifests and forwards ports.
 
-use std::{ffi::OsString, io, path::Path, process::Stdio, time::Duration};
+use std::{cell::RefCell, ffi::OsString, io, path::Path, process::Stdio, time::Duration};
 
 use serde_json::Value;
 use tokio::{
@@ -10,6 +10,9 @@ use tokio::{
 };
 
 use crate::failure::{Failure, Result};
+
+/// Where Services take plain HTTP.
+pub const PORT: u16 = 80;
 
 /// How long a port-forward may take to begin.
 const BEGINS_WITHIN: Duration = Duration::from_secs(20);
@@ -127,6 +130,44 @@ impl Forward {
     /// Whether it still forwards: it ends when the pod behind it does.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+/// A Service's port, forwarded as long as it is used: anew where the pod behind it has ended.
+#[derive(Debug)]
+pub struct Door<'a> {
+    kubectl: &'a Kubectl,
+    namespace: &'a str,
+    service: &'static str,
+    forward: RefCell<Option<Forward>>,
+}
+
+impl<'a> Door<'a> {
+    /// Forwards nothing yet.
+    pub fn new(kubectl: &'a Kubectl, namespace: &'a str, service: &'static str) -> Self {
+        Self { kubectl, namespace, service, forward: RefCell::default() }
+    }
+
+    /// Where the Service is reached now.
+    ///
+    /// # Errors
+    /// If `kubectl` does not forward the port
+    pub async fn base(&self) -> Result<String> {
+        if let Some(forward) = self.forward.borrow_mut().as_mut()
+            && forward.is_alive()
+        {
+            return Ok(forward.base().to_owned());
+        }
+        let forward = self.kubectl.forward(self.namespace, self.service, PORT).await?;
+        let base = forward.base().to_owned();
+        *self.forward.borrow_mut() = Some(forward);
+        Ok(base)
+    }
+}
+
+impl std::fmt::Display for Door<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a port forwarded to {}/{}", self.namespace, self.service)
     }
 }
 

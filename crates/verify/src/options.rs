@@ -55,7 +55,7 @@ pub struct Options {
 #[derive(Clone, Debug, Args)]
 pub struct Install {
     /// Folder of the manifests
-    #[arg(long, value_name = "FOLDER", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../knative/base"))]
+    #[arg(long, value_name = "FOLDER", overrides_with = "manifests", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../knative/base"))]
     pub manifests: PathBuf,
 
     /// What the images' names begin with, such as registry.example.com or kind.local: R/fovea/web, … [default: as the
@@ -196,6 +196,9 @@ mod tests {
         assert!(options.install.manifests.join("kustomization.yaml").is_file());
         assert_eq!(options.install.tag, env!("CARGO_PKG_VERSION"));
         assert!(!options.keep && options.namespace.is_none());
+        // The caller of this program names the checkout's own first.
+        let options = parse(&["--manifests", "own", "--manifests", "mine"]).unwrap();
+        assert_eq!(options.install.manifests.to_str(), Some("mine"));
     }
 
     #[test]

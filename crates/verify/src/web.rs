@@ -1,7 +1,7 @@
 //! The web's REST, asked through the API server: it proxies requests to Services, so that no port need be open. Where it
 //! cannot reach pods, as in clusters whose API server lives elsewhere, `kubectl` forwards a port.
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 
 use api::{
     ErrorBody, ErrorCode, ErrorDetail,
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     failure::{Failure, Result},
-    kubectl::Forward,
+    kubectl::Door,
     run::Run,
     wait::Look,
 };
@@ -26,7 +26,8 @@ use crate::{
 /// The web of a run.
 pub struct Web<'a> {
     run: &'a Run,
-    forward: RefCell<Option<Forward>>,
+    /// Where the API server does not reach it.
+    door: OnceCell<Door<'a>>,
 }
 
 /// Why there is no answer that says what was asked.
@@ -94,7 +95,7 @@ pub struct Share {
 impl<'a> Web<'a> {
     /// Asks nothing yet.
     pub fn new(run: &'a Run) -> Self {
-        Self { run, forward: RefCell::default() }
+        Self { run, door: OnceCell::new() }
     }
 
     /// Finds a way to the web.
@@ -107,13 +108,9 @@ impl<'a> Web<'a> {
             Err(error) => error.to_string(),
         };
         self.run.teller.tell(&format!("  the API server does not reach the web ({direct}); forwarding a port"));
-        let forward = self.run.kubectl.forward(self.run.namespace(), "web", 80).await;
-        *self.forward.borrow_mut() = Some(forward.map_err(|failure| Failure {
-            says: format!("the web cannot be reached: {direct}; {}", failure.says),
-            ..failure
-        })?);
+        self.door.get_or_init(|| Door::new(&self.run.kubectl, self.run.namespace(), "web"));
         let answered = self.ask::<Value>(Method::GET, "/health/live", None).await;
-        answered.map(drop).map_err(|error| Failure::new(format!("the web cannot be reached: {error}")))
+        answered.map(drop).map_err(|error| Failure::new(format!("the web cannot be reached: {direct}; {error}")))
     }
 
     /// Uploads a tar file.
@@ -182,7 +179,10 @@ impl<'a> Web<'a> {
         body: Option<(&'static str, Bytes)>,
     ) -> Result<T, NoAnswer> {
         let away = |error: String| NoAnswer::Away(error);
-        let base = self.forward.borrow().as_ref().map(|forward| forward.base().to_owned());
+        let base = match self.door.get() {
+            Some(door) => Some(door.base().await.map_err(|failure| away(failure.says))?),
+            None => None,
+        };
         let place = format!("/api/v1/namespaces/{}/services/web:80/proxy", self.run.namespace());
         let mut request = Request::builder().method(method).uri(format!("{}{path}", base.as_deref().unwrap_or(&place)));
         if let Some((kind, _)) = &body {

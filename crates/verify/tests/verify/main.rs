@@ -12,5 +12,6 @@ mod refusing;
 #[path = "../../../cluster/tests/cluster/server.rs"]
 #[expect(dead_code, reason = "shared with the tests of the crate that speaks to clusters")]
 mod server;
+mod ways;
 mod web;
 mod world;

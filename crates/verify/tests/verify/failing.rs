@@ -55,6 +55,19 @@ async fn refusing_everything_is_no_refusal_of_what_is_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bad_manifest_that_is_refused_for_something_else_counts_as_taken() {
+    let world = World::new(None);
+    world.server.on(&inside("serving.knative.dev/v1", "services"), |_, asked| {
+        let is_bad = String::from_utf8_lossy(&asked.body).contains("\"name\":\"refused\"");
+        (asked.method == Method::POST && is_bad).then(|| status(403, "Forbidden", "exceeded quota"))
+    });
+    let report = world.verify(&[]).await;
+    let told = &report.step("bad manifests").unwrap().told;
+    assert!(told.says.starts_with("10 of 11 were not refused as they should be: "), "{}", told.says);
+    contains(&told.seen, "an unknown field: it was refused, but not with \"unknown field\": exceeded quota");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trainer_that_runs_out_of_memory_tells_so_with_its_log_and_its_pod() {
     let world = World::new(Fault::TrainerOutOfMemory);
     world.server.say(&inside("", "pods/train-run-1-x/log"), "features 12 of 52\n");

@@ -174,7 +174,7 @@ async fn storage(run: &Run) -> (AccessMode, Finding) {
         }
         Err(finding) => return (AccessMode::ReadWriteMany, finding),
     };
-    let says = format!("volumes {} of storage class {} ({})", mode.name(), class.name_any(), class.provisioner);
+    let says = format!("{}, of storage class {} ({})", mode.name(), class.name_any(), class.provisioner);
     (mode, finding(Outcome::Ok, VOLUMES, says, None))
 }
 

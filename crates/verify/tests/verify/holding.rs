@@ -20,7 +20,7 @@ async fn a_cluster_that_does_everything_holds_in_every_step_and_is_left_empty() 
     assert!(world.is_empty());
     let says = |step: &str| report.step(step).unwrap().told.says.clone();
     assert!(says("preconditions").contains("Kubernetes v1.36.0 answers"), "{}", says("preconditions"));
-    assert!(says("preconditions").ends_with("ReadWriteOnce of storage class standard (csi.example.com)"));
+    assert!(says("preconditions").ends_with("volumes: ReadWriteOnce, of storage class standard (csi.example.com)"));
     assert!(says("manifests").contains("registry.example.com/fovea/trainer:"), "{}", says("manifests"));
     assert!(says("data set").starts_with("ds-1: 72 pictures"), "{}", says("data set"));
     assert!(says("training").ends_with("v1 came of the Job train-run-1"), "{}", says("training"));

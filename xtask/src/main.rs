@@ -41,11 +41,22 @@ enum Command {
     },
     /// Build the container images of everything that runs in a cluster, with docker, podman or buildah
     Images(images::Options),
+    /// Verify Fovea in a cluster with Knative: install it into a namespace of its own, train, predict, scale, publish, and
+    /// remove everything again
+    #[command(disable_help_flag = true)]
+    VerifyCluster {
+        /// Passed on: --kubeconfig FILE, --registry PREFIX, --gateway ADDR, --namespace NAME, … (`--help` lists them)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Check formatting, and let clippy's warnings be errors
     Lint,
     /// Write docs/openapi.json from the web service's routes
     Openapi,
 }
+
+/// What `verify-cluster` exits with where it has verified nothing; 1 says that something did not hold.
+const COULD_NOT_BEGIN: u8 = 2;
 
 fn main() -> ExitCode {
     match run(Command::parse()) {
@@ -84,8 +95,30 @@ fn run(command: Command) -> Result<ExitCode> {
             return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Images(options) => images::run(&workspace, &tools, &options, &mut stdout().lock())?,
+        Command::VerifyCluster { args } => {
+            let error = match workspace.build_verifier() {
+                Ok(()) => workspace.become_verifier(&args),
+                Err(error) => error,
+            };
+            eprintln!("error: {error:#}");
+            return Ok(ExitCode::from(COULD_NOT_BEGIN));
+        }
         Command::Lint => workspace.lint()?,
         Command::Openapi => workspace.write_openapi()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_verifier_is_told_is_left_to_it() {
+        for told in [["--help", "--json"], ["--kubeconfig", "file"]] {
+            let command = Command::try_parse_from(["xtask", "verify-cluster"].iter().chain(&told));
+            let Ok(Command::VerifyCluster { args }) = command else { panic!("{told:?} is not passed on") };
+            assert_eq!(args, told);
+        }
+    }
 }

@@ -139,6 +139,20 @@ impl Workspace {
         anyhow!(command.exec()).context(format!("cannot start {}", program.display()))
     }
 
+    /// Builds the program that verifies a cluster, and nothing else: whoever runs it may have no use for the engines.
+    pub fn build_verifier(&self) -> Result<()> {
+        self.run(["build", "--release"].into_iter().chain(packages(&["verify"])))
+    }
+
+    /// Becomes `fovea-verify-cluster`; returns only if that fails.
+    pub fn become_verifier(&self, arguments: &[OsString]) -> anyhow::Error {
+        let program = self.release().join("fovea-verify-cluster");
+        let mut command = Command::new(&program);
+        // Whichever checkout the program was built from, these are the manifests that are verified.
+        command.arg("--manifests").arg(self.root.join("knative/base")).args(arguments);
+        anyhow!(command.exec()).context(format!("cannot start {}", program.display()))
+    }
+
     /// Whether rustfmt would change nothing; says so where rustfmt is not there to ask.
     pub fn is_formatted(&self, tools: &Tools) -> Result<bool> {
         if tools.find("cargo-fmt").is_none() {

@@ -82,7 +82,7 @@ impl Cluster {
     }
 
     /// Objects of a kind in the namespace.
-    pub(crate) fn api<K>(&self) -> Api<K>
+    pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     /// Objects of a kind that this program has no type for, in the namespace.
-    pub(crate) fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
+    pub fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, resource)
     }
 }

@@ -81,13 +81,13 @@ pub enum Refusal {
 
 /// What is being done, for sentences.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Action<'a> {
+pub struct Action<'a> {
     /// As RBAC spells it.
-    pub verb: &'static str,
+    pub verb: &'a str,
     /// The plural, as RBAC spells it.
-    pub resource: &'static str,
+    pub resource: &'a str,
     /// The API group; empty for the core.
-    pub group: &'static str,
+    pub group: &'a str,
     /// Which one, if one is meant.
     pub name: Option<&'a str>,
     /// Where.
@@ -104,9 +104,9 @@ impl fmt::Display for Action<'_> {
     }
 }
 
-impl Action<'_> {
+impl<'a> Action<'a> {
     /// What a failure of this means.
-    pub(crate) fn failed(self, error: kube::Error) -> ClusterError {
+    pub fn failed(self, error: kube::Error) -> ClusterError {
         match error {
             kube::Error::Api(status) => {
                 let (refusal, sentence) = self.refused(&status);
@@ -159,7 +159,7 @@ impl Action<'_> {
     }
 
     /// One of the resource.
-    fn kind(self) -> &'static str {
+    fn kind(self) -> &'a str {
         self.resource.strip_suffix('s').unwrap_or(self.resource)
     }
 

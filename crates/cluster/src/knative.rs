@@ -16,8 +16,8 @@ pub const GROUP: &str = "serving.knative.dev";
 /// Variable that says which model a function opens: a folder `…/<name>/v<N>`, or a link to one.
 pub const MODEL_VARIABLE: &str = "FOVEA_MODEL_PATH";
 
-/// Label of a Revision: the Service it is of.
-pub(crate) const SERVICE_LABEL: &str = "serving.knative.dev/service";
+/// Label of a Revision and of its pods: the Service it is of.
+pub const SERVICE_LABEL: &str = "serving.knative.dev/service";
 
 /// Label of a Revision: which of its Service's templates it is of.
 pub(crate) const GENERATION_LABEL: &str = "serving.knative.dev/configurationGeneration";
@@ -25,7 +25,8 @@ pub(crate) const GENERATION_LABEL: &str = "serving.knative.dev/configurationGene
 /// Label of a Revision: whether a route leads to it.
 pub(crate) const ROUTING_LABEL: &str = "serving.knative.dev/routingState";
 
-pub(crate) fn services() -> ApiResource {
+/// The kind Service, Knative's.
+pub fn services() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, "v1", "Service"))
 }
 

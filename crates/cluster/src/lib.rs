@@ -22,4 +22,4 @@ pub mod trainers;
 
 pub use connection::Cluster;
 pub use error::{ClusterError, Result};
-pub use outcome::JobState;
+pub use outcome::{JobState, told_at};

@@ -109,7 +109,7 @@ pub(crate) fn hindrance(wording: &Wording, newest_first: &[Event]) -> Option<Str
 }
 
 /// When an event happened last.
-pub(crate) fn told_at(event: &Event) -> Option<Timestamp> {
+pub fn told_at(event: &Event) -> Option<Timestamp> {
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
     let last = event.last_timestamp.as_ref().map(|time| time.0);
     let first = event.event_time.as_ref().map(|time| time.0);

@@ -78,15 +78,25 @@ impl Doctor {
         Self { cluster, version: version.to_owned() }
     }
 
+    /// Looks at what Fovea stands on, whether or not it is there yet: the API server, Knative Serving, the ingress and the
+    /// flags that the functions need. Where the cluster does not answer at all, at nothing more.
+    pub async fn foundations(&self) -> Vec<Finding> {
+        let mut findings = self.api_server().await;
+        if findings.iter().all(|finding| finding.check != platform::SERVER || finding.outcome != Outcome::Failed) {
+            findings.extend(self.knative().await);
+            findings.extend(self.ingress().await);
+            findings.extend(self.flags().await);
+        }
+        findings
+    }
+
     /// Looks at everything; where the cluster does not answer at all, at nothing more.
     pub async fn examine(&self) -> Vec<Finding> {
-        let mut findings = self.api_server().await;
+        let mut findings = self.foundations().await;
         if findings.iter().any(|finding| finding.check == platform::SERVER && finding.outcome == Outcome::Failed) {
             return findings;
         }
-        findings.extend(self.knative().await);
-        findings.extend(self.ingress().await);
-        findings.extend(self.flags().await);
+        findings.extend(self.namespace_there().await);
         findings.extend(self.volumes().await);
         findings.extend(self.key().await);
         findings.extend(self.permissions().await);

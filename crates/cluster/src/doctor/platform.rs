@@ -37,7 +37,7 @@ pub(super) const MAX_SKEW: SignedDuration = SignedDuration::from_secs(5);
 const INSTALL: &str = "./run.sh up, or see the installation of Knative Serving with YAML files";
 
 impl Doctor {
-    /// Whether the API server answers, which version it is, what time it has, and whether the namespace is there.
+    /// Whether the API server answers, which version it is, and what time it has.
     pub(super) async fn api_server(&self) -> Vec<Finding> {
         let client = self.cluster.client();
         let look = Action { verb: "get", resource: "version", group: "", name: None, namespace: self.namespace() };
@@ -65,15 +65,19 @@ impl Doctor {
             _ => Finding::ok(SERVER, told),
         }];
         findings.extend(self.clock().await);
+        findings
+    }
+
+    /// Whether the namespace is there.
+    pub(super) async fn namespace_there(&self) -> Vec<Finding> {
         let get =
             Action { verb: "get", resource: "namespaces", group: "", name: Some(self.namespace()), namespace: "" };
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        findings.push(match optional(namespaces.get(self.namespace()).await.map_err(|error| get.failed(error))) {
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client().clone());
+        vec![match optional(namespaces.get(self.namespace()).await.map_err(|error| get.failed(error))) {
             Ok(Some(_)) => Finding::ok("namespace", format!("{} is there", self.namespace())),
             Ok(None) => Finding::failed("namespace", format!("there is no namespace {}", self.namespace()), APPLY),
             Err(error) => Finding::unknown("namespace", &error),
-        });
-        findings
+        }]
     }
 
     /// How far the API server's clock is from this machine's.

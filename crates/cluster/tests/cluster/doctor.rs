@@ -135,10 +135,10 @@ async fn a_cluster_that_has_everything_is_well() {
         [
             "API server",
             "clocks",
-            "namespace",
             "Knative Serving",
             "ingress",
             "feature flags",
+            "namespace",
             "volumes",
             "artefact key",
             "permissions",
@@ -328,6 +328,17 @@ async fn each_thing_that_is_amiss_is_told_with_what_mends_it() {
         assert!(told.says.contains(says), "no {says:?} in {:?}", told.says);
         assert!(told.mend.as_ref().is_some_and(|told| told.contains(mend)), "no {mend:?} in {:?}", told.mend);
     }
+}
+
+#[tokio::test]
+async fn what_fovea_stands_on_is_looked_at_before_anything_of_it_is_there() {
+    let well = well().await;
+    let before = well.requests().len();
+    let findings = Doctor::new(well.cluster_in_process("nowhere-yet"), VERSION).foundations().await;
+    let told: Vec<_> = findings.iter().map(|finding| (finding.check, finding.outcome)).collect();
+    let expected = ["API server", "Knative Serving", "ingress", "feature flags"].map(|check| (check, Outcome::Ok));
+    assert_eq!(told, expected, "{findings:?}");
+    assert!(well.requests()[before..].iter().all(|request| request.starts_with("GET ")), "nothing is changed");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! A small Kubernetes API server in this process: objects by path, with resource versions, label and field selectors, merge
-//! patches that conflict, and refusals on demand. Controllers there are none; tests play them.
+//! patches that conflict, applying, dry runs, and refusals on demand. Controllers there are none; tests play them.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +9,8 @@ use std::{
 use axum::{
     Json, Router,
     body::{Bytes, to_bytes},
-    extract::{Request, State},
-    http::{Method, StatusCode, Uri},
+    extract::{Query, Request, State},
+    http::{Method, StatusCode, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use cluster::Cluster;
@@ -39,8 +39,21 @@ pub const SERVICES: &str = "/apis/serving.knative.dev/v1/namespaces/ml-app/servi
 pub const REVISIONS: &str = "/apis/serving.knative.dev/v1/namespaces/ml-app/revisions";
 
 /// What can be listed.
-const COLLECTIONS: [&str; 8] =
-    ["cronjobs", "events", "jobs", "nodes", "pods", "revisions", "services", "storageclasses"];
+const COLLECTIONS: [&str; 10] = [
+    "cronjobs",
+    "events",
+    "jobs",
+    "nodes",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "revisions",
+    "services",
+    "storageclasses",
+];
+
+/// What a body is that is applied.
+const APPLY: &str = "application/apply-patch+yaml";
 
 /// The server; a clone is another handle on it.
 #[derive(Clone)]
@@ -49,8 +62,20 @@ pub struct Server {
     url: Arc<str>,
 }
 
+/// A request.
+pub struct Asked {
+    /// Its method.
+    pub method: Method,
+    /// Its path and query.
+    pub uri: Uri,
+    /// What its body is.
+    kind: String,
+    /// Its body.
+    pub body: Bytes,
+}
+
 /// Something that happens at a request before it is answered.
-type Hook = Box<dyn FnMut(&mut Objects, &Bytes) -> Option<Response> + Send>;
+type Hook = Box<dyn FnMut(&mut Objects, &Asked) -> Option<Response> + Send>;
 
 /// Everything the server has.
 #[derive(Default)]
@@ -58,7 +83,7 @@ pub struct Objects {
     by_path: BTreeMap<String, Value>,
     texts: BTreeMap<String, (StatusCode, String)>,
     version: u64,
-    hooks: Vec<(Method, String, Hook)>,
+    hooks: Vec<(String, Hook)>,
     requests: Vec<String>,
 }
 
@@ -67,10 +92,21 @@ impl Server {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).into();
-        let server = Self { state: Arc::default(), url };
+        let server = Self { url, ..Self::in_process() };
         let app = Router::new().fallback(answer).with_state(server.clone());
         tokio::spawn(async { axum::serve(listener, app).await });
         server
+    }
+
+    /// Starts without any object and without a port: only clients in this process reach it, and no time passes on the way.
+    pub fn in_process() -> Self {
+        Self { state: Arc::default(), url: "".into() }
+    }
+
+    /// A client in this process, for a namespace.
+    pub fn cluster_in_process(&self, namespace: &str) -> Cluster {
+        let app = Router::new().fallback(answer).with_state(self.clone());
+        Cluster::new(kube::Client::new(app, namespace), namespace)
     }
 
     /// A client of it.
@@ -122,13 +158,11 @@ impl Server {
     }
 
     pub fn remove(&self, collection: &str, name: &str) {
-        self.objects().by_path.remove(&format!("{collection}/{name}")).expect("it was there");
+        self.objects().remove(collection, name);
     }
 
     pub fn names(&self, collection: &str) -> Vec<String> {
-        let objects = self.objects();
-        let below = objects.by_path.keys().filter_map(|path| path.strip_prefix(collection)?.strip_prefix('/'));
-        below.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+        self.objects().names(collection)
     }
 
     /// Answers a path with a text, such as a pod's log.
@@ -136,20 +170,26 @@ impl Server {
         self.objects().texts.insert(path.to_owned(), (StatusCode::OK, text.to_owned()));
     }
 
-    /// Does something at each request of this kind whose path begins so; what it returns is the answer.
+    /// Does something at each request whose path begins so; what it returns is the answer. What was said last comes first.
+    pub fn on(&self, path: &str, hook: impl FnMut(&mut Objects, &Asked) -> Option<Response> + Send + 'static) {
+        self.objects().hooks.insert(0, (path.to_owned(), Box::new(hook)));
+    }
+
+    /// The same for requests of one method.
     pub fn at(
         &self,
         method: Method,
         path: &str,
         mut hook: impl FnMut(&mut Objects) -> Option<Response> + Send + 'static,
     ) {
-        self.objects().hooks.insert(0, (method, path.to_owned(), Box::new(move |objects, _| hook(objects))));
+        self.on(path, move |objects, asked| if asked.method == method { hook(objects) } else { None });
     }
 
     /// Answers requests of this kind by what they say.
     pub fn answer(&self, method: Method, path: &str, mut answer: impl FnMut(Value) -> Response + Send + 'static) {
-        let hook: Hook = Box::new(move |_, body| Some(answer(serde_json::from_slice(body).unwrap_or_default())));
-        self.objects().hooks.insert(0, (method, path.to_owned(), hook));
+        self.on(path, move |_, asked| {
+            (asked.method == method).then(|| answer(serde_json::from_slice(&asked.body).unwrap_or_default()))
+        });
     }
 
     /// Refuses requests of this kind whose path begins so, as often as told.
@@ -173,6 +213,17 @@ impl Objects {
         self.by_path[&format!("{collection}/{name}")].clone()
     }
 
+    /// Names of the objects of a collection.
+    pub fn names(&self, collection: &str) -> Vec<String> {
+        let below = self.by_path.keys().filter_map(|path| path.strip_prefix(collection)?.strip_prefix('/'));
+        below.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+    }
+
+    /// Takes away an object that is there.
+    pub fn remove(&mut self, collection: &str, name: &str) {
+        self.by_path.remove(&format!("{collection}/{name}")).expect("it was there");
+    }
+
     /// Puts an object there: a new one gets what the server gives it, a changed spec another generation.
     pub fn put(&mut self, collection: &str, mut object: Value) {
         self.version += 1;
@@ -185,7 +236,9 @@ impl Objects {
             before.map_or_else(|| json!(format!("uid-{}", self.version)), |before| before["metadata"]["uid"].clone());
         let metadata = &mut object["metadata"];
         metadata["uid"] = uid;
-        metadata["namespace"] = json!(NAMESPACE);
+        if let Some((_, inside)) = collection.split_once("/namespaces/") {
+            metadata["namespace"] = json!(inside.split('/').next());
+        }
         metadata["generation"] = json!(generation + i64::from(is_changed));
         metadata["resourceVersion"] = json!(self.version.to_string());
         if metadata["creationTimestamp"].is_null() {
@@ -215,38 +268,53 @@ fn not_found(path: &str) -> Response {
 async fn answer(State(server): State<Server>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    let (method, uri) = (head.method, head.uri);
-    let path = uri.path().to_owned();
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
+    let asked = Asked { method: head.method, uri: head.uri, kind, body };
+    let path = asked.uri.path();
     let mut objects = server.objects();
-    objects.requests.push(format!("{method} {path}"));
+    objects.requests.push(format!("{} {path}", asked.method));
     let mut hooks = std::mem::take(&mut objects.hooks);
-    let concerned = hooks.iter_mut().filter(|(of, prefix, _)| *of == method && path.starts_with(prefix.as_str()));
-    let said = concerned.into_iter().find_map(|(_, _, hook)| hook(&mut objects, &body));
+    let concerned = hooks.iter_mut().filter(|(prefix, _)| path.starts_with(prefix.as_str()));
+    let said = concerned.into_iter().find_map(|(_, hook)| hook(&mut objects, &asked));
     objects.hooks.append(&mut hooks);
     if let Some(said) = said {
         return said;
     }
-    if let Some((code, text)) = objects.texts.get(&path) {
+    if let Some((code, text)) = objects.texts.get(path) {
         return (*code, text.clone()).into_response();
     }
-    match method {
-        Method::GET => get(&objects, &path, &uri),
-        Method::POST => create(&mut objects, &path, &body),
-        Method::PATCH => patch(&mut objects, &path, &body),
-        Method::DELETE => delete(&mut objects, &path, &body),
+    match asked.method {
+        Method::GET => get(&objects, &asked),
+        Method::POST => create(&mut objects, &asked),
+        Method::PATCH => patch(&mut objects, &asked),
+        Method::DELETE => delete(&mut objects, &asked),
         _ => status(405, "MethodNotAllowed", "the fake server does not take that"),
     }
 }
 
-fn get(objects: &Objects, path: &str, uri: &Uri) -> Response {
+impl Asked {
+    fn query(&self) -> BTreeMap<String, String> {
+        Query::try_from_uri(&self.uri).map(|Query(query)| query).unwrap_or_default()
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.query().get("dryRun").is_some_and(|run| run == "All")
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+fn get(objects: &Objects, asked: &Asked) -> Response {
+    let path = asked.uri.path();
     if let Some(object) = objects.by_path.get(path) {
         return Json(object.clone()).into_response();
     }
     if !path.rsplit('/').next().is_some_and(|last| COLLECTIONS.contains(&last)) {
         return not_found(path);
     }
-    let query: BTreeMap<String, String> =
-        axum::extract::Query::try_from_uri(uri).map(|axum::extract::Query(query)| query).unwrap_or_default();
+    let query = asked.query();
     let pairs = |key: &str| -> Vec<(String, String)> {
         let selector = query.get(key).cloned().unwrap_or_default();
         selector.split(',').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -268,8 +336,8 @@ fn get(objects: &Objects, path: &str, uri: &Uri) -> Response {
     Json(json!({"metadata": {"resourceVersion": objects.version.to_string()}, "items": items})).into_response()
 }
 
-fn create(objects: &mut Objects, path: &str, body: &Bytes) -> Response {
-    let object: Value = serde_json::from_slice(body).unwrap();
+fn create(objects: &mut Objects, asked: &Asked) -> Response {
+    let (path, object) = (asked.uri.path(), asked.json());
     let Some(name) = object["metadata"]["name"].as_str().map(str::to_owned) else {
         return status(422, "Invalid", "metadata.name: Required value");
     };
@@ -277,13 +345,19 @@ fn create(objects: &mut Objects, path: &str, body: &Bytes) -> Response {
     if objects.by_path.contains_key(&at) {
         return status(409, "AlreadyExists", &format!("{name:?} already exists"));
     }
+    if asked.is_dry_run() {
+        return (StatusCode::CREATED, Json(object)).into_response();
+    }
     objects.put(path, object);
     (StatusCode::CREATED, Json(objects.by_path[&at].clone())).into_response()
 }
 
-fn patch(objects: &mut Objects, path: &str, body: &Bytes) -> Response {
-    let mut patch: Value = serde_json::from_slice(body).unwrap();
-    let Some(mut object) = objects.by_path.get(path).cloned() else { return not_found(path) };
+fn patch(objects: &mut Objects, asked: &Asked) -> Response {
+    let (path, mut patch) = (asked.uri.path(), asked.json());
+    let present = objects.by_path.get(path).cloned();
+    let Some(mut object) = present.or_else(|| (asked.kind == APPLY).then(|| json!({}))) else {
+        return not_found(path);
+    };
     let precondition = patch["metadata"]["resourceVersion"].take();
     if !precondition.is_null() && precondition != object["metadata"]["resourceVersion"] {
         return status(
@@ -319,8 +393,9 @@ fn merge(object: &mut Value, patch: Value) {
     }
 }
 
-fn delete(objects: &mut Objects, path: &str, body: &Bytes) -> Response {
-    let options: Value = serde_json::from_slice(body).unwrap_or_default();
+fn delete(objects: &mut Objects, asked: &Asked) -> Response {
+    let path = asked.uri.path();
+    let options: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
     let Some(object) = objects.by_path.get(path).cloned() else { return not_found(path) };
     let uid = &options["preconditions"]["uid"];
     if !uid.is_null() && *uid != object["metadata"]["uid"] {
@@ -330,5 +405,9 @@ fn delete(objects: &mut Objects, path: &str, body: &Bytes) -> Response {
     // What belongs to it goes with it.
     let name = path.rsplit('/').next().unwrap_or_default();
     objects.by_path.retain(|_, other| other["metadata"]["labels"]["batch.kubernetes.io/job-name"] != name);
+    if path == format!("/api/v1/namespaces/{name}") {
+        let inside = format!("/namespaces/{name}/");
+        objects.by_path.retain(|at, _| !at.contains(&inside));
+    }
     Json(object).into_response()
 }

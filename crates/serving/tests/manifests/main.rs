@@ -9,6 +9,7 @@
 mod agreement;
 mod alerts;
 mod confinement;
+mod kinds;
 mod own_parser;
 mod schemas;
 

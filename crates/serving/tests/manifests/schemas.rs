@@ -1,59 +1,6 @@
 //! Every object against the JSON schema of its kind, which refuses what it does not know.
 
-use std::{collections::BTreeMap, env};
-
-use boon::{Compiler, SchemaIndex, Schemas};
-use serde::Deserialize;
-
-use super::*;
-
-/// Kinds that have no schema in the folder; the test `alerts` reads them.
-const WITHOUT_SCHEMA: [&str; 1] = ["PrometheusRule"];
-
-/// The schemas of all kinds.
-struct Kinds {
-    schemas: Schemas,
-    indices: BTreeMap<(String, String), SchemaIndex>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    file: PathBuf,
-    api_version: String,
-    kind: String,
-}
-
-impl Kinds {
-    fn read() -> Option<Self> {
-        let shared = env::var_os("FOVEA_KNATIVE_DATA").map(PathBuf::from);
-        let folder = shared.unwrap_or_else(|| knative().join("../../shared/knative")).join("schemas");
-        let Ok(index) = fs::read_to_string(folder.join("index.json")) else {
-            eprintln!("SKIPPED: there are no schemas in {}; manifests were not held against them", folder.display());
-            return None;
-        };
-        let entries: Vec<Entry> = serde_json::from_str(&index).unwrap();
-        let (mut schemas, mut compiler, mut indices) = (Schemas::new(), Compiler::new(), BTreeMap::new());
-        for (number, Entry { file, api_version, kind }) in entries.into_iter().enumerate() {
-            let mut schema: Value = serde_json::from_str(&fs::read_to_string(folder.join(file)).unwrap()).unwrap();
-            // Under names of our own, so that none is ever looked for elsewhere.
-            schema.as_object_mut().unwrap().remove("$id");
-            let location = format!("schema:///{number}.json");
-            compiler.add_resource(&location, schema).unwrap();
-            indices.insert((api_version, kind), compiler.compile(&location, &mut schemas).unwrap());
-        }
-        Some(Self { schemas, indices })
-    }
-
-    fn check(&self, object: &Value) -> Result<(), String> {
-        let key = (text(object, "/apiVersion").to_owned(), text(object, "/kind").to_owned());
-        if WITHOUT_SCHEMA.contains(&key.1.as_str()) {
-            return Ok(());
-        }
-        let Some(index) = self.indices.get(&key) else { return Err(format!("no schema for {key:?}")) };
-        self.schemas.validate(object, *index).map_err(|error| format!("{}: {error}", name(object)))
-    }
-}
+use super::{kinds::Kinds, *};
 
 /// The same with a field called otherwise, wherever it is.
 fn misspelt(value: &Value, field: &str) -> Value {

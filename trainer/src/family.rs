@@ -67,8 +67,8 @@ pub fn learn(engine: &Engine, lesson: &Lesson, backbone: Option<Backbone>, monit
     match (lesson.settings.family, backbone) {
         (Family::Cnn, _) => cnn(engine, lesson, monitor),
         (Family::Linear, Some(backbone)) => linear(engine, lesson, backbone, monitor),
-        (Family::Linear, None) => {
-            let problem = format!("family linear needs a backbone, which {} names", backbone::BACKBONE_VARIABLE);
+        (family, _) => {
+            let problem = format!("family {} is not built yet", family.name());
             Err(TrainerError::Settings(vec![problem]))
         }
     }

@@ -8,7 +8,9 @@ use std::{
 use api::{
     dataset::{DatasetManifest, Split},
     model::{Metrics, ModelManifest, SCHEMA},
-    train::{Augmentation, Family, ModelParams, Progress, Results, RunState, RunStatus, Settings},
+    train::{
+        Augmentation, DEFAULT_BACKBONE, Family, ModelParams, Plan, Progress, Results, RunState, RunStatus, Settings,
+    },
 };
 use store::{Dataset, ModelDraft, ModelVersion, Pixels, Run, Volumes, now_rfc3339};
 
@@ -52,7 +54,9 @@ impl Job {
             return Err(TrainerError::Ended { run: self.run.id().into(), state: state_name(before.state) });
         }
         let started = Some(now_rfc3339());
-        let running = RunStatus { state: RunState::Running, reason: None, started, ended: None, version: None };
+        let attempts = before.attempts + 1;
+        let running =
+            RunStatus { state: RunState::Running, reason: None, started, ended: None, version: None, attempts };
         self.run.write_status(&running)?;
 
         let mut tell = |progress: &Progress| {
@@ -135,8 +139,16 @@ impl Job {
 
     fn settings(&self, dataset: &Dataset) -> Result<Settings> {
         let spec = &dataset.manifest.preprocess;
-        let asked = &self.run.spec.hyperparameters;
-        asked.resolve(self.backbone.is_some(), spec.width.max(spec.height)).map_err(TrainerError::Settings)
+        let side = spec.width.max(spec.height);
+        let backbones: Vec<_> = self.backbone.iter().map(|_| DEFAULT_BACKBONE.to_owned()).collect();
+        let plan = self.run.spec.hyperparameters.resolve(&backbones, side).map_err(TrainerError::Settings)?;
+        Ok(match plan {
+            Plan::Manual(settings) => settings,
+            Plan::Auto(search) => {
+                let family = if backbones.is_empty() { Family::Cnn } else { Family::Linear };
+                search.stated.settings(family, side)
+            }
+        })
     }
 
     fn results(
@@ -173,6 +185,13 @@ impl Job {
             curves: learned.fit.curves.clone(),
             timings: monitor.timings().clone(),
             settings: settings.clone(),
+            leaderboard: vec![],
+            choice: None,
+            calibration: None,
+            suspects: vec![],
+            promotion: None,
+            model_bytes: 0,
+            milliseconds_per_picture: None,
             parameters: learned.n_weights as u64,
             dataset: dataset.manifest.id.clone(),
             run: self.run.id().into(),
@@ -202,6 +221,8 @@ impl Job {
                 val_accuracy: results.val_accuracy,
                 test_accuracy: results.test_accuracy,
             },
+            doubt: None,
+            classes: dataset.manifest.classes.clone(),
             dataset: results.dataset.clone(),
             run: results.run.clone(),
             engine_difference,

@@ -4,6 +4,7 @@
 
 use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
 
+use api::train::DEFAULT_BACKBONE;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reqwest::Url;
@@ -123,8 +124,8 @@ pub struct Config {
     pub trainers: usize,
     /// Registry name unless a run names another.
     pub model: String,
-    /// Whether the trainer has the backbone's weights.
-    pub backbone_installed: bool,
+    /// Names of the backbones that the trainer has.
+    pub backbones: Vec<String>,
     /// Largest upload in bytes.
     pub upload_limit_bytes: u64,
     /// Largest request of pictures to classify in bytes.
@@ -202,7 +203,10 @@ impl ServeArgs {
             trainer,
             trainers: self.trainers,
             model: self.model,
-            backbone_installed: !is_local || self.backbone.is_some_and(|path| path.is_file()),
+            backbones: (!is_local || self.backbone.is_some_and(|path| path.is_file()))
+                .then(|| DEFAULT_BACKBONE.to_owned())
+                .into_iter()
+                .collect(),
             upload_limit_bytes: at_least_one("--upload-limit", self.upload_limit.as_u64())?,
             predict_limit_bytes: at_least_one("--predict-limit", self.predict_limit.as_u64())?,
             hosts: self.hosts.iter().map(|host| host.trim().to_ascii_lowercase()).filter(|h| !h.is_empty()).collect(),
@@ -283,7 +287,7 @@ mod tests {
         let flags = ["fovea-web", "--engine", "kubernetes", "--trainer", "/nowhere/trainer"];
         let config = Cli::try_parse_from(flags).unwrap().serve.validate().unwrap();
         assert_eq!((config.engine, config.inference_function.as_str()), (EngineKind::Kubernetes, "inference"));
-        assert!(config.backbone_installed, "the trainer's image has it");
+        assert_eq!(config.backbones, [DEFAULT_BACKBONE], "the trainer's image has it");
         assert!(Cli::try_parse_from(["fovea-web", "--engine", "docker"]).is_err());
     }
 

@@ -62,6 +62,12 @@ const LABELS: [&str; RANGES.len()] = [
     "Learning rate",
     "Weight decay",
     "Dropout",
+    "Label smoothing",
+    "Mixup",
+    "Longest gradient (0: any)",
+    "Average of weights",
+    "Hidden units",
+    "Trained blocks",
     "Seed",
     "Patience (0: never stop early)",
     "Input size in pixels",
@@ -71,7 +77,8 @@ impl Form {
     /// The form with what was typed and what is wrong with it.
     ///
     /// A sentence of `wrong` that begins with a field's name is shown beside that field.
-    pub fn new(backbone: bool, picture_side: u32, default_model: &str, typed: &Typed, wrong: &[String]) -> Self {
+    pub fn new(backbones: &[String], picture_side: u32, default_model: &str, typed: &Typed, wrong: &[String]) -> Self {
+        let backbone = !backbones.is_empty();
         let typed_of = |name: &str| typed.get(name).map(String::as_str).unwrap_or_default();
         let linear = Settings::defaults(Family::Linear, picture_side);
         let cnn = Settings::defaults(Family::Cnn, picture_side);
@@ -91,10 +98,9 @@ impl Form {
             .collect();
         let default_family = words::family(if backbone { Family::Linear } else { Family::Cnn });
         let mut families = vec![Choice::new("", format!("default: {default_family}"), typed_of("family"))];
-        if backbone {
-            families.push(Choice::new("linear", words::family(Family::Linear).into(), typed_of("family")));
+        for family in Family::ALL.into_iter().filter(|family| backbone || !family.has_backbone()) {
+            families.push(Choice::new(family.name(), words::family(family).into(), typed_of("family")));
         }
-        families.push(Choice::new("cnn", words::family(Family::Cnn).into(), typed_of("family")));
         let (a, b) = (words::augmentation(linear.augmentation), words::augmentation(cnn.augmentation));
         let mut augmentations = vec![Choice::new("", hint(backbone, a, b), typed_of("augmentation"))];
         for (value, augmentation) in
@@ -120,7 +126,7 @@ fn concerns(sentence: &str, name: &str) -> bool {
 }
 
 fn is_whole(name: &str) -> bool {
-    !matches!(name, "learning_rate" | "weight_decay" | "dropout")
+    matches!(name, "epochs" | "batch_size" | "hidden_units" | "trained_blocks" | "seed" | "patience" | "input_size")
 }
 
 fn setting(settings: &Settings, name: &str) -> String {
@@ -130,6 +136,12 @@ fn setting(settings: &Settings, name: &str) -> String {
         "learning_rate" => settings.learning_rate.to_string(),
         "weight_decay" => settings.weight_decay.to_string(),
         "dropout" => settings.dropout.to_string(),
+        "label_smoothing" => settings.label_smoothing.to_string(),
+        "mixup" => settings.mixup.to_string(),
+        "clip_norm" => settings.clip_norm.to_string(),
+        "weight_average" => settings.weight_average.to_string(),
+        "hidden_units" => settings.hidden_units.to_string(),
+        "trained_blocks" => settings.trained_blocks.to_string(),
         "seed" => settings.seed.to_string(),
         "patience" => settings.patience.to_string(),
         _ => settings.input_size.to_string(),
@@ -148,7 +160,7 @@ fn hint(backbone: bool, linear: &str, cnn: &str) -> String {
 pub fn parse(typed: &Typed) -> (Hyperparameters, Vec<String>) {
     let mut wrong = vec![];
     let mut asked = Hyperparameters {
-        family: choice(typed, "family", &[("linear", Family::Linear), ("cnn", Family::Cnn)], &mut wrong),
+        family: choice(typed, "family", &Family::ALL.map(|family| (family.name(), family)), &mut wrong),
         augmentation: choice(
             typed,
             "augmentation",
@@ -162,6 +174,12 @@ pub fn parse(typed: &Typed) -> (Hyperparameters, Vec<String>) {
     asked.learning_rate = number(typed, "learning_rate", &mut wrong);
     asked.weight_decay = number(typed, "weight_decay", &mut wrong);
     asked.dropout = number(typed, "dropout", &mut wrong);
+    asked.label_smoothing = number(typed, "label_smoothing", &mut wrong);
+    asked.mixup = number(typed, "mixup", &mut wrong);
+    asked.clip_norm = number(typed, "clip_norm", &mut wrong);
+    asked.weight_average = number(typed, "weight_average", &mut wrong);
+    asked.hidden_units = number(typed, "hidden_units", &mut wrong);
+    asked.trained_blocks = number(typed, "trained_blocks", &mut wrong);
     asked.seed = number(typed, "seed", &mut wrong);
     asked.patience = number(typed, "patience", &mut wrong);
     asked.input_size = number(typed, "input_size", &mut wrong);
@@ -196,6 +214,8 @@ fn choice<T: Copy>(typed: &Typed, name: &str, choices: &[(&str, T)], wrong: &mut
 
 #[cfg(test)]
 mod tests {
+    use api::train::DEFAULT_BACKBONE;
+
     use super::*;
 
     fn typed(fields: &[(&str, &str)]) -> Typed {
@@ -213,7 +233,7 @@ mod tests {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let (asked, wrong) = parse(&typed(&fields));
         assert_eq!(wrong, Vec::<String>::new());
-        let settings = asked.resolve(true, 32).expect("least values are within their ranges");
+        let settings = asked.settings(Family::Linear, 32);
         for (name, least, _) in RANGES {
             assert_eq!(setting(&settings, name), least.to_string(), "{name}");
         }
@@ -226,11 +246,11 @@ mod tests {
         assert_eq!(
             wrong,
             [
-                "family is \"forest\"; expected linear or cnn",
+                "family is \"forest\"; expected linear or mlp or fine_tune or separable_cnn or cnn",
                 "epochs is \"many\"; expected a whole number from 1 to 1000"
             ]
         );
-        let form = Form::new(true, 32, "classifier", &typed, &wrong);
+        let form = Form::new(&[DEFAULT_BACKBONE.to_owned()], 32, "classifier", &typed, &wrong);
         assert_eq!(form.numbers[0].error.as_ref(), Some(&wrong[1]));
         assert_eq!(form.numbers[0].value, "many");
         assert_eq!(form.errors, wrong[..1]);
@@ -238,11 +258,11 @@ mod tests {
 
     #[test]
     fn linear_is_offered_only_with_a_backbone() {
-        let offered = |backbone| {
-            let form = Form::new(backbone, 32, "classifier", &Typed::new(), &[]);
+        let offered = |backbones: &[String]| {
+            let form = Form::new(backbones, 32, "classifier", &Typed::new(), &[]);
             form.families.iter().map(|choice| choice.value).collect::<Vec<_>>()
         };
-        assert_eq!(offered(true), ["", "linear", "cnn"]);
-        assert_eq!(offered(false), ["", "cnn"]);
+        assert_eq!(offered(&[DEFAULT_BACKBONE.to_owned()]), ["", "linear", "mlp", "fine_tune", "separable_cnn", "cnn"]);
+        assert_eq!(offered(&[]), ["", "separable_cnn", "cnn"]);
     }
 }

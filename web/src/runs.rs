@@ -2,7 +2,7 @@
 
 use api::{
     ErrorCode,
-    train::{EpochMetrics, Hyperparameters, Progress, Results, RunState, RunStatus},
+    train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunState, RunStatus},
 };
 use serde::Serialize;
 use store::{Dataset, Run, Volumes};
@@ -93,7 +93,9 @@ pub struct Live {
     pub remaining_seconds: Option<f64>,
     /// Since the run began, as last told.
     pub seconds: f64,
-    /// Every epoch that ended.
+    /// What the search has tried, in the order of trial.
+    pub candidates: Vec<Candidate>,
+    /// Every epoch of the final fit that ended.
     pub curves: Vec<EpochMetrics>,
 }
 
@@ -127,6 +129,16 @@ impl Live {
                 self.seconds = metrics.seconds;
                 self.remaining_seconds = Some(metrics.remaining_seconds);
                 self.curves.push(metrics);
+            }
+            Progress::Candidate(candidate) => {
+                match self.candidates.iter_mut().find(|known| known.number == candidate.number) {
+                    Some(known) => *known = candidate,
+                    None => self.candidates.push(candidate),
+                }
+            }
+            Progress::Resumed { epoch, seconds } => {
+                self.curves.retain(|metrics| metrics.epoch <= epoch);
+                self.seconds = seconds;
             }
             Progress::End { state, seconds, .. } => {
                 self.doing = words::state(state).to_owned();
@@ -164,14 +176,14 @@ pub struct Asked {
 /// # Errors
 /// `Unprocessable` naming every value out of its range; `NotFound` without the dataset.
 pub async fn create(state: &AppState, asked: Asked) -> Result<Run> {
-    let backbone = state.config.backbone_installed;
+    let backbones = state.config.backbones.clone();
     let model = asked.model.unwrap_or_else(|| state.config.model.clone());
     let run = state
         .on_volumes(move |volumes| {
             let dataset = dataset_or_newest(volumes, asked.dataset.as_deref())?;
             asked
                 .hyperparameters
-                .resolve(backbone, picture_side(&dataset))
+                .resolve(&backbones, picture_side(&dataset))
                 .map_err(|wrong| WebError::refused(ErrorCode::Unprocessable, wrong.join("; ")))?;
             Ok(volumes.create_run(&dataset.manifest.id, &model, asked.hyperparameters)?)
         })

@@ -143,7 +143,10 @@ pub fn activity(activity: impl Borrow<Activity>) -> &'static str {
 /// A family for people.
 pub fn family(family: impl Borrow<Family>) -> &'static str {
     match family.borrow() {
-        Family::Linear => "linear head on EfficientNet-lite0",
+        Family::Linear => "linear head on a backbone",
+        Family::Mlp => "head with a hidden layer on a backbone",
+        Family::FineTune => "backbone trained on",
+        Family::SeparableCnn => "fast CNN from scratch",
         Family::Cnn => "small CNN from scratch",
     }
 }
@@ -152,6 +155,9 @@ pub fn family(family: impl Borrow<Family>) -> &'static str {
 pub fn family_short(family: impl Borrow<Family>) -> &'static str {
     match family.borrow() {
         Family::Linear => "linear",
+        Family::Mlp => "hidden layer",
+        Family::FineTune => "fine-tuned",
+        Family::SeparableCnn => "fast CNN",
         Family::Cnn => "CNN",
     }
 }

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no engine. Everything here is data, its validation and its defaults.
 
 pub mod address;
+pub mod backbone;
 pub mod dataset;
 pub mod diagnosis;
 pub mod error;

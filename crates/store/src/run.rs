@@ -18,7 +18,7 @@ const CANCEL: &str = "cancel";
 const LOG: &str = "trainer.log";
 
 const QUEUED: RunStatus =
-    RunStatus { state: RunState::Queued, reason: None, started: None, ended: None, version: None };
+    RunStatus { state: RunState::Queued, reason: None, started: None, ended: None, version: None, attempts: 0 };
 
 /// A run's folder.
 #[derive(Clone, Debug)]
@@ -48,6 +48,7 @@ impl Volumes {
                 model: model.to_owned(),
                 hyperparameters: hyperparameters.clone(),
                 created: clock::now_rfc3339(),
+                retry_of: None,
             };
             atomic::write_json(&staging.path().join(SPEC), &spec)?;
             let dir = self.runs_dir().join(&spec.run);

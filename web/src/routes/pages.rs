@@ -120,7 +120,7 @@ pub async fn dataset(State(state): State<AppState>, Path(id): Path<String>) -> P
 }
 
 async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<String>) -> Result<pages::Dataset> {
-    let (backbone, model) = (state.config.backbone_installed, state.config.model.clone());
+    let (backbones, model) = (state.config.backbones.clone(), state.config.model.clone());
     state
         .on_volumes(move |volumes| {
             let dataset = volumes.dataset(&id)?;
@@ -128,7 +128,7 @@ async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<Str
                 nav: "train",
                 samples: samples(&dataset)?,
                 rejects: pages::Rejects::by_reason(&dataset.manifest.rejected),
-                form: form::Form::new(backbone, runs::picture_side(&dataset), &model, &typed, &wrong),
+                form: form::Form::new(&backbones, runs::picture_side(&dataset), &model, &typed, &wrong),
                 form_open: !wrong.is_empty(),
                 m: dataset.manifest,
             })
@@ -161,7 +161,7 @@ pub async fn start_run(
     Path(id): Path<String>,
     Form(typed): Form<Typed>,
 ) -> Result<Response> {
-    let backbone = state.config.backbone_installed;
+    let backbones = state.config.backbones.clone();
     let dataset = id.clone();
     let side = state.on_volumes(move |volumes| Ok(runs::picture_side(&volumes.dataset(&dataset)?))).await?;
     let model = typed.get("model").map(|model| model.trim().to_owned()).filter(|model| !model.is_empty());
@@ -171,7 +171,7 @@ pub async fn start_run(
     }
     let (hyperparameters, unreadable) = form::parse(&typed);
     wrong.extend(unreadable);
-    wrong.extend(hyperparameters.resolve(backbone, side).err().into_iter().flatten());
+    wrong.extend(hyperparameters.resolve(&backbones, side).err().into_iter().flatten());
     if wrong.is_empty() {
         let run = runs::create(&state, Asked { dataset: Some(id), hyperparameters, model }).await?;
         return Ok(Redirect::to(&format!("/runs/{}", run.id())).into_response());

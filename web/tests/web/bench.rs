@@ -185,7 +185,7 @@ impl Bench {
             name: "cats & <dogs>".into(),
             labels: vec!["<dog>".into(), "cat".into()],
             split: SplitPolicy { given: vec![], validation_ratio: 0.2, test_ratio: 0.2 },
-            provenance: Provenance { source: "pets.zip".into(), files: 17, made_by: "test".into() },
+            provenance: Provenance { source: "pets.zip".into(), files: 17, made_by: "test".into(), derived_from: None },
             rejected: vec![api::dataset::Rejected {
                 name: "cat/broken.png".into(),
                 label: Some("cat".into()),
@@ -212,6 +212,8 @@ impl Bench {
             preprocess: dataset.manifest.preprocess.clone(),
             family: Family::Cnn,
             backbone: None,
+            doubt: None,
+            classes: vec![],
             metrics: Metrics { accuracy: 1.0, val_accuracy: Some(0.75), test_accuracy: Some(0.625) },
             dataset: dataset.manifest.id.clone(),
             run: "run-1".into(),
@@ -249,7 +251,7 @@ pub fn config(dir: &Path) -> Config {
         trainer: trainer("waits"),
         trainers: 2,
         model: "classifier".into(),
-        backbone_installed: true,
+        backbones: vec![api::train::DEFAULT_BACKBONE.to_owned()],
         upload_limit_bytes: 1 << 20,
         predict_limit_bytes: 1 << 20,
         hosts: vec![],
@@ -262,7 +264,7 @@ pub fn trainer(name: &str) -> PathBuf {
 }
 
 pub fn status(state: RunState) -> RunStatus {
-    RunStatus { state, reason: None, started: None, ended: None, version: None }
+    RunStatus { state, reason: None, started: None, ended: None, version: None, attempts: 0 }
 }
 
 pub fn request(method: Method, path: &str) -> http::request::Builder {
@@ -358,6 +360,7 @@ pub async fn inference_function() -> reqwest::Url {
                 image_url: request.include_images.then(|| "data:image/png;base64,AAAA".to_owned()),
                 prediction: Some(label.clone()),
                 confidence: Some(0.75),
+                unsure: None,
                 top_k: vec![Ranked { label, probability: 0.75 }],
                 error: None,
             }
@@ -439,6 +442,13 @@ pub fn results(dataset: &str, run: &str) -> Results {
         curves: (1..=3).map(epoch).collect(),
         timings: [("train".to_owned(), 12.5)].into(),
         settings: Settings { augmentation: Augmentation::Flip, ..Settings::defaults(Family::Cnn, 32) },
+        leaderboard: vec![],
+        choice: None,
+        calibration: None,
+        suspects: vec![],
+        promotion: None,
+        model_bytes: 0,
+        milliseconds_per_picture: None,
         parameters: 4321,
         dataset: dataset.into(),
         run: run.into(),

@@ -149,7 +149,7 @@ async fn a_new_service_starts_what_waited_buries_the_dead_and_looks_after_the_li
 
 #[tokio::test]
 async fn settings_out_of_range_are_refused_with_their_ranges() {
-    let bench = Bench::with(|config| config.backbone_installed = false);
+    let bench = Bench::with(|config| config.backbones.clear());
     let dataset = bench.dataset().manifest.id;
     let refused = |body: Value| {
         let bench = &bench;
@@ -159,7 +159,7 @@ async fn settings_out_of_range_are_refused_with_their_ranges() {
     assert_eq!(error.code, ErrorCode::Unprocessable);
     assert_eq!(error.message, "epochs is 0; expected 1 to 1000; dropout is 2; expected 0 to 0.9");
     let error = refused(json!({"dataset": dataset, "hyperparameters": {"family": "linear"}})).await;
-    assert!(error.message.contains("no backbone is installed"), "{}", error.message);
+    assert!(error.message.contains("is not installed"), "{}", error.message);
     let error = refused(json!({"dataset": dataset, "model": "../up"})).await;
     assert_eq!(error.code, ErrorCode::Unprocessable);
     assert_eq!(refused(json!({"dataset": "ds-0"})).await.code, ErrorCode::NotFound);

@@ -6,6 +6,7 @@ pub mod address;
 pub mod backbone;
 pub mod dataset;
 pub mod diagnosis;
+pub mod disk;
 pub mod error;
 pub mod functions;
 pub mod model;

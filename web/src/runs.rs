@@ -2,7 +2,7 @@
 
 use api::{
     ErrorCode,
-    train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunState, RunStatus},
+    train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunLabel, RunState, RunStatus},
 };
 use serde::Serialize;
 use store::{Dataset, Run, Volumes};
@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::{
     error::{Result, WebError},
+    launcher::Launcher,
     state::AppState,
     words,
 };
@@ -27,8 +28,18 @@ pub struct RunView {
     pub hyperparameters: Hyperparameters,
     /// RFC 3339, UTC.
     pub created: String,
+    /// Id of the run that this one repeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<String>,
+    /// What people call it.
+    pub label: RunLabel,
     /// Where it stands.
     pub status: RunStatus,
+    /// What its files take on the disk.
+    pub bytes: u64,
+    /// How many runs begin before this one; left out where it does not wait, or where the cluster decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
     /// What keeps it from beginning, if that is known; left out in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hindrance: Option<String>,
@@ -51,12 +62,14 @@ pub struct RunLinks {
     pub results: String,
     /// Its trainer's log.
     pub log: String,
+    /// What its network says about the pictures of its dataset, once it has succeeded.
+    pub predictions: String,
     /// Its page.
     pub page: String,
 }
 
 impl RunView {
-    /// Reads the status; not the epochs.
+    /// Reads status and label; not the epochs. Where it is in the queue is the launcher's to know.
     pub fn of(run: &Run) -> Result<Self> {
         let id = run.id();
         let links = RunLinks {
@@ -64,6 +77,7 @@ impl RunView {
             events: format!("/api/runs/{id}/events"),
             results: format!("/api/runs/{id}/results"),
             log: format!("/api/runs/{id}/log"),
+            predictions: format!("/api/runs/{id}/predictions"),
             page: format!("/runs/{id}"),
         };
         Ok(Self {
@@ -72,11 +86,23 @@ impl RunView {
             model: run.spec.model.clone(),
             hyperparameters: run.spec.hyperparameters.clone(),
             created: run.spec.created.clone(),
+            retry_of: run.spec.retry_of.clone(),
+            label: run.label()?,
             status: run.status()?,
+            bytes: run.bytes(),
+            ahead: None,
             hindrance: None,
             epoch: None,
             links,
         })
+    }
+}
+
+impl RunView {
+    /// With its place in the queue.
+    pub fn queued(self, launcher: &dyn Launcher) -> Self {
+        let waits = self.status.state == RunState::Queued;
+        Self { ahead: launcher.ahead(&self.id).filter(|_| waits), ..self }
     }
 }
 

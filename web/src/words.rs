@@ -206,6 +206,37 @@ pub fn family(family: impl Borrow<Family>) -> &'static str {
     }
 }
 
+/// A field of runs, settings or results for people.
+pub fn figure(name: &str) -> String {
+    let known = match name {
+        "accuracy" => "Train accuracy",
+        "loss" => "Train loss",
+        "val_accuracy" => "Validation accuracy",
+        "val_loss" => "Validation loss",
+        "test_ece" => "Expected calibration error on the test split",
+        "test_unsure" => "Unsure on the test split",
+        "asked_for" => "Family asked for",
+        "budget_seconds" => "Time for the search",
+        "learning_rate" => "Peak learning rate",
+        "augmentation" => "Random changes",
+        "clip_norm" => "Longest gradient",
+        "weight_average" => "Average of weights",
+        "input_size" => "Side that the network sees, in pixels",
+        "seconds" => "Training time",
+        "best_epoch" => "Epoch that was kept",
+        "parameters" => "Weights",
+        "model_bytes" => "Model size",
+        "milliseconds_per_picture" => "Time per picture",
+        other => {
+            let spaced = other.replace('_', " ");
+            let mut letters = spaced.chars();
+            let capital: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+            return format!("{capital}{}", letters.as_str());
+        }
+    };
+    known.to_owned()
+}
+
 /// A family in one word.
 pub fn family_short(family: impl Borrow<Family>) -> &'static str {
     match family.borrow() {

@@ -1,6 +1,9 @@
 //! Two runs in one chart.
 
-use api::train::EpochMetrics;
+use api::{
+    compare::{Better, Comparison, Group, Value},
+    train::EpochMetrics,
+};
 
 use super::{
     Cell, Figure, Table,
@@ -9,16 +12,16 @@ use super::{
 };
 use crate::words;
 
-type Value = fn(&EpochMetrics) -> Option<f64>;
+type Figures = fn(&EpochMetrics) -> Option<f64>;
 
 /// Validation accuracy and loss of two runs over epochs; of the train split where there is no validation split.
 pub fn compared(a: &[EpochMetrics], b: &[EpochMetrics]) -> Vec<Figure> {
     let has_validation = [a, b].concat().iter().all(|e| e.val_loss.is_some());
-    let (accuracy, loss): (Value, Value) = match has_validation {
+    let (accuracy, loss): (Figures, Figures) = match has_validation {
         true => (|e| e.val_accuracy, |e| e.val_loss),
         false => (|e| Some(e.accuracy), |e| Some(e.loss)),
     };
-    let values = |value: Value| [a, b].concat().iter().filter_map(value).collect::<Vec<_>>().into_iter();
+    let values = |value: Figures| [a, b].concat().iter().filter_map(value).collect::<Vec<_>>().into_iter();
     let accuracies = Scale::shares("accuracy in %", values(accuracy));
     let losses = Scale::from_zero("cross-entropy in nats", values(loss));
     let percent: fn(f64) -> String = |value| words::percent(value);
@@ -64,4 +67,38 @@ pub fn compared(a: &[EpochMetrics], b: &[EpochMetrics]) -> Vec<Figure> {
         Some(Figure { id, title: title.into(), drawing: Some(draft.draw()?), table, has_own_table: true })
     });
     figures.collect()
+}
+
+/// A comparison; a table only.
+pub fn side_by_side(comparison: &Comparison) -> Figure {
+    let mut table = Table::new(&["Group", "What", "A", "B", "Differs", "Better"]);
+    let cell = |value: &Option<Value>| match value {
+        None => Cell::text(""),
+        Some(Value::Number(n)) => Cell::number(n, n.to_string()),
+        Some(Value::Text(text)) => Cell::text(text),
+    };
+    for row in &comparison.rows {
+        let group = match row.group {
+            Group::Run => "run",
+            Group::Data => "data",
+            Group::Settings => "settings",
+            Group::Figures => "figures",
+            Group::Cost => "cost",
+            Group::Classes => "F1 by class",
+        };
+        let better = match row.better {
+            Some(Better::A) => "A",
+            Some(Better::B) => "B",
+            None => "",
+        };
+        table.rows.push(vec![
+            Cell::text(group),
+            Cell::text(&row.what),
+            cell(&row.a),
+            cell(&row.b),
+            Cell::text(if row.differs { "yes" } else { "no" }),
+            Cell::text(better),
+        ]);
+    }
+    Figure { id: "comparison", title: "Comparison".into(), drawing: None, table, has_own_table: false }
 }

@@ -19,7 +19,7 @@ use askama::Template;
 
 pub use balance::{classes, imbalance};
 pub use calibration::reliability;
-pub use comparison::compared;
+pub use comparison::{compared, side_by_side};
 pub use confusion::{confusion, per_class};
 pub use curves::{curves, epochs};
 pub use scale::scientific;

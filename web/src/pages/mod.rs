@@ -1,5 +1,7 @@
 //! The pages: what each template is given. They hold no decisions beyond wording and layout.
 
+mod card;
+mod compare;
 mod dataset;
 mod functions;
 mod models;
@@ -17,9 +19,11 @@ use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 
 pub use self::{
+    card::Card,
+    compare::Compare,
     dataset::{Dataset, Lookalike, Lookalikes, Rejects, Sample},
     functions::{FunctionView, Functions, FunctionsLive},
-    models::{Models, ModelsLive, NamedModel},
+    models::{ListedVersion, Models, ModelsLive, NamedModel},
     pictures::Pictures,
     run::{Outcome, Run, RunLive, ShownPicture, ShownSuspect, ranked, settings, title},
     runs::{ListedRun, Runs},

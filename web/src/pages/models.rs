@@ -1,6 +1,6 @@
 //! The page of the models.
 
-use api::model::ModelManifest;
+use api::{model::ModelManifest, train::Promotion};
 use askama::Template;
 
 use crate::functions::Usage;
@@ -29,13 +29,30 @@ pub struct ModelsLive {
     pub problem: Option<String>,
 }
 
+/// A version in the list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedVersion {
+    /// What it is.
+    pub manifest: ModelManifest,
+    /// What it is used for.
+    pub usage: Usage,
+    /// How it compared with the version that was in use.
+    pub gate: Option<Promotion>,
+    /// Side that the network sees, in pixels.
+    pub input_size: Option<u32>,
+    /// Of the network alone on one thread.
+    pub milliseconds_per_picture: Option<f64>,
+    /// What its files take on the disk.
+    pub bytes: u64,
+}
+
 /// All versions of one name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedModel {
     /// Registry name.
     pub name: String,
-    /// Newest first, with what each is used for.
-    pub versions: Vec<(ModelManifest, Usage)>,
+    /// Newest first.
+    pub versions: Vec<ListedVersion>,
     /// Whether requests can be shared out among versions: whether any function serves one.
     pub is_served: bool,
 }

@@ -1,6 +1,7 @@
 //! All routes of the service, and the description of the REST part.
 
 mod charts;
+mod compare_page;
 mod dataset_page;
 mod datasets;
 mod diagnosis;
@@ -85,12 +86,16 @@ pub fn app(state: AppState) -> Router {
         .route("/runs/{id}/delete", post(run_page::delete))
         .route("/runs/{id}/pictures", get(run_page::pictures))
         .route("/runs/{id}/charts/{file}", get(run_page::chart))
+        .route("/compare", get(compare_page::show))
+        .route("/compare/charts/{file}", get(compare_page::chart))
         .route("/results_page", get(runs_page::newest))
         .route("/inference_page", get(pages::classify))
         .route("/classify", get(pages::classify))
         .route("/inference_page_2", get(pages::classify).post(pages::classify_form).layer(body_limit))
         .route("/models", get(models_page::models))
         .route("/models/live", get(models_page::live))
+        .route("/models/{name}/{version}", get(models_page::card))
+        .route("/models/{name}/{version}/charts/{file}", get(models_page::chart))
         .route("/models/{name}/current", post(models_page::publish))
         .route("/functions", get(functions_page::functions))
         .route("/functions/live", get(functions_page::live))

@@ -109,8 +109,10 @@ impl RunView {
 /// How far a run is, read from its progress.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
-    /// What is being done, for people.
+    /// What is being done, for people; told aloud whenever it changes, so nothing that changes all the time is in it.
     pub doing: String,
+    /// How far that is, for people.
+    pub detail: String,
     /// Units done of what is being done; 0 of 0 while nothing is known.
     pub done: u64,
     /// Units in all.
@@ -141,16 +143,19 @@ impl Live {
         match line {
             Progress::Stage { stage, done, total, seconds } => {
                 self.doing = doing(&stage).to_owned();
+                self.detail.clear();
                 (self.done, self.total, self.seconds) = (done, total, seconds);
-                self.remaining_seconds = None;
+                self.remaining_seconds = (stage == "search").then(|| total.saturating_sub(done) as f64);
             }
             Progress::Step { epoch, step, steps, seconds, remaining_seconds, .. } => {
-                self.doing = format!("training, epoch {epoch}");
+                self.doing = TRAINING.to_owned();
+                self.detail = format!("epoch {epoch}");
                 (self.done, self.total, self.seconds) = (step, steps, seconds);
                 self.remaining_seconds = Some(remaining_seconds);
             }
             Progress::Epoch(metrics) => {
-                self.doing = format!("training, epoch {} of at most {}", metrics.epoch, metrics.epochs);
+                self.doing = TRAINING.to_owned();
+                self.detail = format!("epoch {} of at most {}", metrics.epoch, metrics.epochs);
                 (self.done, self.total) = (u64::from(metrics.epoch), u64::from(metrics.epochs));
                 self.seconds = metrics.seconds;
                 self.remaining_seconds = Some(metrics.remaining_seconds);
@@ -168,6 +173,7 @@ impl Live {
             }
             Progress::End { state, seconds, .. } => {
                 self.doing = words::state(state).to_owned();
+                self.detail.clear();
                 (self.done, self.total, self.seconds) = (1, 1, seconds);
                 self.remaining_seconds = None;
             }
@@ -175,8 +181,12 @@ impl Live {
     }
 }
 
+const TRAINING: &str = "training";
+
 fn doing(stage: &str) -> &str {
     match stage {
+        "search" => "looking for the best family and settings",
+        "calibrate" => "finding out how far probabilities can be believed",
         "features" => "computing features of the pictures",
         "evaluate" => "evaluating on the test pictures",
         "export" => "exporting the model",

@@ -16,6 +16,7 @@ mod pages;
 mod predict;
 mod program;
 mod runs;
+mod seeing;
 #[path = "../../../crates/cluster/tests/cluster/server.rs"]
 #[expect(dead_code, reason = "shared with the tests of the crate that speaks to clusters")]
 mod server;

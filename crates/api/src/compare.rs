@@ -312,7 +312,6 @@ fn setting_values(settings: &Settings) -> Vec<(&'static str, Option<Value>)> {
         weight_average,
         hidden_units,
         trained_blocks,
-        mirrored,
         seed,
         patience,
         input_size,
@@ -342,7 +341,6 @@ fn setting_values(settings: &Settings) -> Vec<(&'static str, Option<Value>)> {
         ("mixup", number(*mixup)),
         ("clip_norm", number(*clip_norm)),
         ("weight_average", number(*weight_average)),
-        ("mirrored", text(if *mirrored { "yes" } else { "no" })),
         ("patience", number(f64::from(*patience))),
         ("seed", number(*seed as f64)),
     ]

@@ -261,7 +261,12 @@ async fn a_version_has_a_card_and_the_list_tells_what_the_gate_said() {
         &["62.5 % (95 % confidence", "What to keep in mind", "cats &#38; &#60;dogs&#62;", "model.onnx", "SHA-256"],
     );
     shows(&bench.get("/models").await, &["<a href=\"/models/classifier/1\">v1", "Gate"]);
-    for missing in ["/models/classifier/9", "/models/other/1", "/models/classifier/one"] {
+    shows(&bench.get("/disk").await, &["Model versions", "Free on volume 1"]);
+    let unsure = bench.post("/models/classifier/1/delete", URLENCODED, "").await;
+    assert_eq!(unsure.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let deleted = bench.post("/models/classifier/1/delete", URLENCODED, "sure=yes").await;
+    assert_eq!(deleted.header(header::LOCATION), "/models");
+    for missing in ["/models/classifier/1", "/models/classifier/9", "/models/other/1", "/models/classifier/one"] {
         let status = bench.get(missing).await.status;
         assert!(status.is_client_error(), "{missing}: {status}");
     }

@@ -2,14 +2,15 @@
 
 use api::{
     ErrorCode,
-    train::{EpochMetrics, Hyperparameters, Progress, Results, RunState, RunStatus},
+    train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunLabel, RunState, RunStatus},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::{Dataset, Run, Volumes};
 use utoipa::ToSchema;
 
 use crate::{
     error::{Result, WebError},
+    launcher::Launcher,
     state::AppState,
     words,
 };
@@ -27,8 +28,18 @@ pub struct RunView {
     pub hyperparameters: Hyperparameters,
     /// RFC 3339, UTC.
     pub created: String,
+    /// Id of the run that this one repeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<String>,
+    /// What people call it.
+    pub label: RunLabel,
     /// Where it stands.
     pub status: RunStatus,
+    /// What its files take on the disk.
+    pub bytes: u64,
+    /// How many runs begin before this one; left out where it does not wait, or where the cluster decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
     /// What keeps it from beginning, if that is known; left out in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hindrance: Option<String>,
@@ -51,12 +62,14 @@ pub struct RunLinks {
     pub results: String,
     /// Its trainer's log.
     pub log: String,
+    /// What its network says about the pictures of its dataset, once it has succeeded.
+    pub predictions: String,
     /// Its page.
     pub page: String,
 }
 
 impl RunView {
-    /// Reads the status; not the epochs.
+    /// Reads status and label; not the epochs. Where it is in the queue is the launcher's to know.
     pub fn of(run: &Run) -> Result<Self> {
         let id = run.id();
         let links = RunLinks {
@@ -64,6 +77,7 @@ impl RunView {
             events: format!("/api/runs/{id}/events"),
             results: format!("/api/runs/{id}/results"),
             log: format!("/api/runs/{id}/log"),
+            predictions: format!("/api/runs/{id}/predictions"),
             page: format!("/runs/{id}"),
         };
         Ok(Self {
@@ -72,19 +86,31 @@ impl RunView {
             model: run.spec.model.clone(),
             hyperparameters: run.spec.hyperparameters.clone(),
             created: run.spec.created.clone(),
+            retry_of: run.spec.retry_of.clone(),
+            label: run.label()?,
             status: run.status()?,
+            bytes: run.bytes(),
+            ahead: None,
             hindrance: None,
             epoch: None,
             links,
         })
+    }
+
+    /// With its place in the queue.
+    pub fn queued(self, launcher: &dyn Launcher) -> Self {
+        let waits = self.status.state == RunState::Queued;
+        Self { ahead: launcher.ahead(&self.id).filter(|_| waits), ..self }
     }
 }
 
 /// How far a run is, read from its progress.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
-    /// What is being done, for people.
+    /// What is being done, for people; told aloud whenever it changes, so nothing that changes all the time is in it.
     pub doing: String,
+    /// How far that is, for people.
+    pub detail: String,
     /// Units done of what is being done; 0 of 0 while nothing is known.
     pub done: u64,
     /// Units in all.
@@ -93,7 +119,9 @@ pub struct Live {
     pub remaining_seconds: Option<f64>,
     /// Since the run began, as last told.
     pub seconds: f64,
-    /// Every epoch that ended.
+    /// What the search has tried, in the order of trial.
+    pub candidates: Vec<Candidate>,
+    /// Every epoch of the final fit that ended.
     pub curves: Vec<EpochMetrics>,
 }
 
@@ -103,8 +131,14 @@ impl Live {
         let (lines, _) = run.progress_from(0)?;
         let doing = hindrance.unwrap_or_else(|| "waiting for the trainer".into());
         let mut live = Self { doing, ..Self::default() };
+        let waiting = live.doing.clone();
         for line in lines {
             live.take(line);
+        }
+        // Between a trainer that died and the one that goes on.
+        if live.seconds > 0.0 && run.status()?.state == RunState::Queued {
+            (live.doing, live.remaining_seconds) = (waiting, None);
+            live.detail.clear();
         }
         Ok(live)
     }
@@ -113,23 +147,37 @@ impl Live {
         match line {
             Progress::Stage { stage, done, total, seconds } => {
                 self.doing = doing(&stage).to_owned();
+                self.detail.clear();
                 (self.done, self.total, self.seconds) = (done, total, seconds);
-                self.remaining_seconds = None;
+                self.remaining_seconds = (stage == "search").then(|| total.saturating_sub(done) as f64);
             }
             Progress::Step { epoch, step, steps, seconds, remaining_seconds, .. } => {
-                self.doing = format!("training, epoch {epoch}");
+                self.doing = TRAINING.to_owned();
+                self.detail = format!("epoch {epoch}");
                 (self.done, self.total, self.seconds) = (step, steps, seconds);
                 self.remaining_seconds = Some(remaining_seconds);
             }
             Progress::Epoch(metrics) => {
-                self.doing = format!("training, epoch {} of at most {}", metrics.epoch, metrics.epochs);
+                self.doing = TRAINING.to_owned();
+                self.detail = format!("epoch {} of at most {}", metrics.epoch, metrics.epochs);
                 (self.done, self.total) = (u64::from(metrics.epoch), u64::from(metrics.epochs));
                 self.seconds = metrics.seconds;
                 self.remaining_seconds = Some(metrics.remaining_seconds);
                 self.curves.push(metrics);
             }
+            Progress::Candidate(candidate) => {
+                match self.candidates.iter_mut().find(|known| known.number == candidate.number) {
+                    Some(known) => *known = candidate,
+                    None => self.candidates.push(candidate),
+                }
+            }
+            Progress::Resumed { epoch, seconds } => {
+                self.curves.retain(|metrics| metrics.epoch <= epoch);
+                self.seconds = seconds;
+            }
             Progress::End { state, seconds, .. } => {
                 self.doing = words::state(state).to_owned();
+                self.detail.clear();
                 (self.done, self.total, self.seconds) = (1, 1, seconds);
                 self.remaining_seconds = None;
             }
@@ -137,8 +185,12 @@ impl Live {
     }
 }
 
+const TRAINING: &str = "training";
+
 fn doing(stage: &str) -> &str {
     match stage {
+        "search" => "looking for the best family and settings",
+        "calibrate" => "finding out how far probabilities can be believed",
         "features" => "computing features of the pictures",
         "evaluate" => "evaluating on the test pictures",
         "export" => "exporting the model",
@@ -164,20 +216,69 @@ pub struct Asked {
 /// # Errors
 /// `Unprocessable` naming every value out of its range; `NotFound` without the dataset.
 pub async fn create(state: &AppState, asked: Asked) -> Result<Run> {
-    let backbone = state.config.backbone_installed;
+    let backbones = state.backbones().await?;
     let model = asked.model.unwrap_or_else(|| state.config.model.clone());
     let run = state
         .on_volumes(move |volumes| {
             let dataset = dataset_or_newest(volumes, asked.dataset.as_deref())?;
-            asked
-                .hyperparameters
-                .resolve(backbone, picture_side(&dataset))
-                .map_err(|wrong| WebError::refused(ErrorCode::Unprocessable, wrong.join("; ")))?;
+            check(&asked.hyperparameters, &backbones, &dataset)?;
             Ok(volumes.create_run(&dataset.manifest.id, &model, asked.hyperparameters)?)
         })
         .await?;
     state.launcher.start(&run).await?;
     Ok(run)
+}
+
+/// Makes a run that asks for the same as one that has ended, and starts its trainer.
+///
+/// # Errors
+/// `Conflict` if that one has not ended; otherwise as [`create`].
+pub async fn retry(state: &AppState, id: String) -> Result<Run> {
+    let backbones = state.backbones().await?;
+    let run = state
+        .on_volumes(move |volumes| {
+            let run = volumes.run(&id)?;
+            if !run.status()?.state.is_final() {
+                let message = format!("run {id} has not ended; wait for its end, or cancel it first");
+                return Err(WebError::refused(ErrorCode::Conflict, message));
+            }
+            check(&run.spec.hyperparameters, &backbones, &volumes.dataset(&run.spec.dataset)?)?;
+            Ok(volumes.retry_run(&run)?)
+        })
+        .await?;
+    state.launcher.start(&run).await?;
+    Ok(run)
+}
+
+fn check(asked: &Hyperparameters, backbones: &[String], dataset: &Dataset) -> Result<()> {
+    let resolved = asked.resolve(backbones, picture_side(dataset));
+    resolved.map(drop).map_err(|wrong| WebError::refused(ErrorCode::Unprocessable, wrong.join("; ")))
+}
+
+/// What is said of a run's label; what is left out stays.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelChange {
+    /// One line, at most 100 characters; empty for none.
+    pub name: Option<String>,
+    /// At most 10,000 characters.
+    pub notes: Option<String>,
+}
+
+impl LabelChange {
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// `Unprocessable` if nothing is said, or too much.
+    pub fn apply(self, run: &Run) -> Result<()> {
+        if self.name.is_none() && self.notes.is_none() {
+            let message = "nothing is to be changed; expected name, notes or both";
+            return Err(WebError::refused(ErrorCode::Unprocessable, message));
+        }
+        let before = run.label()?;
+        let label = RunLabel { name: self.name.unwrap_or(before.name), notes: self.notes.unwrap_or(before.notes) };
+        Ok(run.write_label(&label)?)
+    }
 }
 
 /// The longer side of a dataset's pictures in pixels.

@@ -119,6 +119,19 @@ pub struct Provenance {
     pub files: u64,
     /// Program and version that made the dataset.
     pub made_by: String,
+    /// The dataset that this one was made from by leaving pictures out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived_from: Option<Derivation>,
+}
+
+/// How a dataset came of another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Derivation {
+    /// Id of the other one.
+    pub dataset: String,
+    /// Paths of the pictures that were left out.
+    pub removed: Vec<String>,
 }
 
 /// A file that is not in the dataset.

@@ -3,10 +3,16 @@
 //! No I/O, no clock, no engine. Everything here is data, its validation and its defaults.
 
 pub mod address;
+pub mod backbone;
+pub mod card;
+pub mod compare;
 pub mod dataset;
 pub mod diagnosis;
+pub mod disk;
 pub mod error;
 pub mod functions;
+#[cfg(test)]
+mod made_up;
 pub mod model;
 pub mod picture;
 pub mod predict;

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PreprocessSpec, dataset::FileDigest, train::Family};
+use crate::{
+    PreprocessSpec,
+    dataset::{ClassCount, FileDigest},
+    train::Family,
+};
 
 /// Version of the manifest's layout.
 pub const SCHEMA: u32 = 1;
@@ -45,6 +49,12 @@ pub struct ModelManifest {
     pub backbone: Option<Backbone>,
     /// Figures from the run.
     pub metrics: Metrics,
+    /// When an answer is marked as unsure; absent where that was never found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+    /// Pictures it was made from, by class and split, in class-index order; empty in versions from before this was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassCount>,
     /// Id of the dataset.
     pub dataset: String,
     /// Id of the run.
@@ -67,6 +77,44 @@ pub struct Backbone {
     pub licence: String,
     /// SHA-256 of its weights file, 64 hex digits.
     pub sha256: String,
+}
+
+/// When a model says that it is unsure: its picture may belong to none of the classes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Doubt {
+    /// What is looked at.
+    pub score: DoubtScore,
+    /// An answer with a score below this is marked as unsure.
+    pub unsure_below: f32,
+    /// Share of pictures of the classes, outside the fit, that are marked so, 0..=1.
+    pub false_alarms: f32,
+}
+
+/// A number that is high for pictures like those the model was fitted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DoubtScore {
+    /// The largest probability.
+    Confidence,
+    /// The logarithm of the sum of the logits' exponentials.
+    ///
+    /// # Source
+    /// Liu et al., "Energy-based out-of-distribution detection", 2020
+    Energy,
+}
+
+impl DoubtScore {
+    /// The score of one picture's logits.
+    pub fn of(self, logits: &[f32]) -> f32 {
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = logits.iter().map(|logit| (logit - most).exp()).sum();
+        match self {
+            Self::Confidence => 1.0 / sum,
+            Self::Energy => most + sum.ln(),
+        }
+    }
 }
 
 /// Figures of a version, 0..=1.
@@ -108,6 +156,15 @@ pub fn logit_difference(a: &[f32], b: &[f32], n_classes: usize) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_score_is_high_where_one_logit_is() {
+        let close = |a: f32, b: f32| assert!((a - b).abs() < 1e-6, "{a} instead of {b}");
+        close(DoubtScore::Confidence.of(&[0.0, 0.0]), 0.5);
+        close(DoubtScore::Confidence.of(&[16.0, 3f32.ln() + 16.0, 16.0]), 0.6);
+        close(DoubtScore::Energy.of(&[1.0, 1.0]), 1.0 + 2f32.ln());
+        close(DoubtScore::Energy.of(&[-500.0, 500.0]), 500.0);
+    }
 
     #[test]
     fn logits_that_are_not_finite_or_not_of_one_shape_never_agree() {

@@ -42,6 +42,9 @@ pub struct Prediction {
     /// Its probability, 0..=1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f32>,
+    /// Whether the picture may belong to none of the classes; absent where the model cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure: Option<bool>,
     /// Highest probability first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top_k: Vec<Ranked>,

@@ -292,6 +292,7 @@ fn finish(mut draft: DatasetDraft, seen: Vec<(Distinct, Seen)>, batch: Batch, re
             source: batch.name,
             files: batch.arrived,
             made_by: concat!("fovea ", env!("CARGO_PKG_VERSION")).to_owned(),
+            derived_from: None,
         },
         rejected: rejected.clone(),
         near_duplicates: near_duplicates.clone(),

@@ -58,6 +58,8 @@ pub fn write_colours(dir: &Path, version: u32, spec: &PreprocessSpec) -> io::Res
         preprocess: spec.clone(),
         family: Family::Cnn,
         backbone: None,
+        doubt: None,
+        classes: vec![],
         metrics: Metrics { accuracy: 1.0, val_accuracy: None, test_accuracy: None },
         dataset: "ds-0000000000000000".to_owned(),
         run: "run-0".to_owned(),

@@ -41,7 +41,12 @@ pub fn stripes(volumes: &Volumes, spec: PreprocessSpec, per_class: [usize; 3]) -
         name: "stripes".into(),
         labels: vec!["lying".into(), "standing".into()],
         split: SplitPolicy { given: Split::ALL.to_vec(), validation_ratio: 0.0, test_ratio: 0.0 },
-        provenance: Provenance { source: "code".into(), files: rows.len() as u64, made_by: "a test".into() },
+        provenance: Provenance {
+            source: "code".into(),
+            files: rows.len() as u64,
+            made_by: "a test".into(),
+            derived_from: None,
+        },
         rejected: vec![],
         near_duplicates: vec![],
     };

@@ -1,0 +1,75 @@
+//! Pretrained networks that classifiers are built on: which are known, and how a person's own one describes itself.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of [`BackboneManifest`]'s layout.
+pub const SCHEMA: u32 = 1;
+
+/// File name of the network of a person's own backbone.
+pub const NETWORK_FILE: &str = "backbone.onnx";
+
+/// A backbone that this build knows; it is installed where its file lies in the backbones' folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuiltIn {
+    /// Its name, and that of its weights file without the ending.
+    pub name: &'static str,
+    /// Name of the weights file.
+    pub file: &'static str,
+    /// SHA-256 of the weights file, 64 hex digits.
+    pub sha256: &'static str,
+    /// SPDX identifier of the weights' licence.
+    pub licence: &'static str,
+}
+
+/// All that this build knows, the cheapest first.
+pub const BUILT_IN: [BuiltIn; 3] = [
+    BuiltIn {
+        name: "efficientnet-lite0",
+        file: "efficientnet-lite0.pth",
+        sha256: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        licence: "Apache-2.0",
+    },
+    BuiltIn {
+        name: "efficientnet-lite1",
+        file: "efficientnet-lite1.pth",
+        sha256: "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        licence: "Apache-2.0",
+    },
+    BuiltIn {
+        name: "efficientnet-lite2",
+        file: "efficientnet-lite2.pth",
+        sha256: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        licence: "Apache-2.0",
+    },
+];
+
+/// File name of the manifest of a person's own backbone.
+pub const MANIFEST_FILE: &str = "backbone.json";
+
+/// `backbone.json` of a backbone that a person added.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BackboneManifest {
+    /// Layout version, see [`SCHEMA`].
+    pub schema: u32,
+    /// Its name.
+    pub name: String,
+    /// SPDX identifier of the weights' licence, as the person stated it.
+    pub licence: String,
+    /// SHA-256 of [`NETWORK_FILE`], 64 hex digits.
+    pub sha256: String,
+    /// Name of the graph's one input: f32 `[N, 3, input_size, input_size]`, RGB.
+    pub input: String,
+    /// Name of the output that is taken as features: f32 `[N, n_features]` or `[N, n_features, h, w]`, which is averaged.
+    pub output: String,
+    /// Side in pixels that the network sees.
+    pub input_size: u32,
+    /// Per picture.
+    pub n_features: u32,
+    /// Per channel, subtracted from the 0..=255 value.
+    pub mean: [f32; 3],
+    /// Per channel, divides what is left.
+    pub deviation: [f32; 3],
+    /// RFC 3339, UTC.
+    pub created: String,
+}

@@ -1,0 +1,9 @@
+//! Training: what may be asked for, how progress is told, what comes out.
+
+mod results;
+mod runs;
+mod settings;
+
+pub use results::*;
+pub use runs::*;
+pub use settings::*;

@@ -1,0 +1,246 @@
+//! What comes out of a run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EpochMetrics, Settings};
+use crate::dataset::Split;
+
+/// `results.json`: the original's fields first, then everything else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Results {
+    /// Train accuracy of the kept epoch, 0..=1.
+    pub accuracy: f64,
+    /// Validation accuracy of the kept epoch, 0..=1. Null where the split is empty.
+    pub val_accuracy: Option<f64>,
+    /// Train loss of the kept epoch.
+    pub loss: f64,
+    /// Validation loss of the kept epoch. Null where the split is empty.
+    pub val_loss: Option<f64>,
+    /// Settings under the original's names.
+    pub model_params: ModelParams,
+    /// Accuracy on the test split, which nothing before looked at, 0..=1. Null where the split is empty.
+    pub test_accuracy: Option<f64>,
+    /// Mean cross-entropy on the test split.
+    pub test_loss: Option<f64>,
+    /// Labels in class-index order.
+    pub labels: Vec<String>,
+    /// Per class, on the test split.
+    pub per_class: Vec<ClassMetrics>,
+    /// Test split: row = true class, column = predicted class.
+    pub confusion_matrix: Vec<Vec<u64>>,
+    /// Epoch whose weights were kept: the one of the least validation loss, or of the least train loss where there
+    /// is no validation split.
+    pub best_epoch: u32,
+    /// What a person should know about this run, one sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// One entry per epoch.
+    pub curves: Vec<EpochMetrics>,
+    /// Seconds by stage.
+    pub timings: BTreeMap<String, f64>,
+    /// Every setting of the final fit.
+    pub settings: Settings,
+    /// What the search tried, best first; empty where the settings were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaderboard: Vec<Candidate>,
+    /// Why the search chose these settings, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<String>,
+    /// How far probabilities can be believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Pictures whose label is probably wrong, the surest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspects: Vec<Suspect>,
+    /// How the version compared with the one in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotion: Option<Promotion>,
+    /// Length of the ONNX file in bytes.
+    #[serde(default)]
+    pub model_bytes: u64,
+    /// Milliseconds a picture takes in native tract on one thread, without decoding; null where it was not measured.
+    #[serde(default)]
+    pub milliseconds_per_picture: Option<f64>,
+    /// Trainable and frozen weights together.
+    pub parameters: u64,
+    /// Id of the dataset.
+    pub dataset: String,
+    /// Id of the run.
+    pub run: String,
+    /// Program and version.
+    pub made_by: String,
+}
+
+/// The original's `model_params`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelParams {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Epochs that ran.
+    pub epochs: u32,
+    /// Pictures per step.
+    pub batch_size: u32,
+    /// Name of the optimiser.
+    pub optimizer: String,
+}
+
+/// How well one class is recognised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClassMetrics {
+    /// Label.
+    pub label: String,
+    /// Of those predicted as this class, the share that is; null where none was predicted.
+    pub precision: Option<f64>,
+    /// Of those of this class, the share found; null where there is none.
+    pub recall: Option<f64>,
+    /// Harmonic mean of both; null where either is.
+    pub f1: Option<f64>,
+    /// Test pictures of this class.
+    pub support: u64,
+}
+
+/// One family with its settings on the search's leaderboard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Candidate {
+    /// From 1, in the order in which candidates were first tried.
+    pub number: u32,
+    /// What it would be fitted with.
+    pub settings: Settings,
+    /// Where it stands.
+    pub state: CandidateState,
+    /// Rounds of the search that it took part in, each with more training than the one before.
+    pub rounds: u32,
+    /// Parts of the cross-validation that its figures are means of; 0 where the validation split gave them.
+    pub folds: u32,
+    /// Share of pictures classified rightly that it was not fitted on, 0..=1; null before its first round has ended.
+    pub val_accuracy: Option<f64>,
+    /// Mean cross-entropy of those pictures.
+    pub val_loss: Option<f64>,
+    /// What it has cost.
+    pub seconds: f64,
+    /// Why it was dropped or failed, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Where a candidate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateState {
+    /// Is being fitted.
+    Running,
+    /// Has figures, and may take part in the next round.
+    Tried,
+    /// Others were better, or the budget was spent.
+    Dropped,
+    /// Could not be fitted.
+    Failed,
+    /// Was fitted again, on all there is, and published.
+    Chosen,
+}
+
+/// How far a model's probabilities can be believed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Calibration {
+    /// By which the published network divides its logits.
+    ///
+    /// # Source
+    /// Guo et al., "On calibration of modern neural networks", 2017
+    pub temperature: f64,
+    /// Pictures outside the fit that the temperature was found on.
+    pub pictures: u64,
+    /// Expected calibration error of those pictures before and after, 0..=1.
+    pub ece_before: f64,
+    /// After.
+    pub ece_after: f64,
+    /// Expected calibration error on the test split, as published; null where the split is empty.
+    pub test_ece: Option<f64>,
+    /// Reliability of the test split in equal bins of confidence; empty bins are left out.
+    pub bins: Vec<Bin>,
+    /// When the model says that it is unsure; null where there is too little to find it on.
+    pub doubt: Option<crate::model::Doubt>,
+    /// Share of the test split that the model is unsure about; null where the split is empty.
+    pub test_unsure: Option<f64>,
+}
+
+/// Predictions of about the same confidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Bin {
+    /// Least confidence that belongs here; the next bin's is where it ends.
+    pub from: f64,
+    /// Mean confidence.
+    pub confidence: f64,
+    /// Share that is right.
+    pub accuracy: f64,
+    /// How many.
+    pub count: u64,
+}
+
+/// A picture whose label is probably wrong: models that were not fitted on it agree on another one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Suspect {
+    /// The part of the dataset.
+    pub split: Split,
+    /// Row in the split.
+    pub row: u64,
+    /// Path inside the upload.
+    pub name: String,
+    /// Label it has.
+    pub label: String,
+    /// Label it probably should have.
+    pub suggested: String,
+    /// Probability of the suggested label, 0..=1.
+    pub probability: f64,
+}
+
+/// How a new version compared with the one in use, and what followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Promotion {
+    /// The version in use; null where there was none.
+    pub compared_with: Option<u32>,
+    /// Test pictures that both were asked about: those that neither was fitted on.
+    pub pictures: u64,
+    /// Accuracy of the version in use on them, 0..=1; null where nothing could be compared.
+    pub present_accuracy: Option<f64>,
+    /// Accuracy of the new version on them.
+    pub new_accuracy: Option<f64>,
+    /// By how much the new one may be worse, 0..=1.
+    pub margin: f64,
+    /// Whether the new version came into use.
+    pub promoted: bool,
+    /// Why, in one sentence with the numbers.
+    pub reason: String,
+}
+
+/// One line of `predictions.jsonl`: what the published network says about a picture of the dataset. Lines stand in the
+/// order of rows: train, validation, test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PicturePrediction {
+    /// The part of the dataset.
+    pub split: Split,
+    /// Row in the split.
+    pub row: u64,
+    /// Path inside the upload.
+    pub name: String,
+    /// Class index that it has.
+    pub label: u32,
+    /// Class index that it was taken for.
+    pub predicted: u32,
+    /// Of every class, in class-index order; 0..=1, calibrated.
+    pub probabilities: Vec<f32>,
+    /// Whether the model says that it is unsure.
+    #[serde(default)]
+    pub unsure: bool,
+}

@@ -4,10 +4,15 @@
 
 pub mod address;
 pub mod backbone;
+pub mod card;
+pub mod compare;
 pub mod dataset;
 pub mod diagnosis;
+pub mod disk;
 pub mod error;
 pub mod functions;
+#[cfg(test)]
+mod made_up;
 pub mod model;
 pub mod picture;
 pub mod predict;

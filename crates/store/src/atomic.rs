@@ -133,6 +133,22 @@ impl Staging {
     }
 }
 
+/// Takes something published away: from one moment to the next nobody finds it any more, and then its files are removed.
+///
+/// What a crash or a failure leaves of them is swept with half-made things.
+pub(crate) fn remove(staging: &Path, dir: &Path) -> Result<()> {
+    let aside = Staging::new(staging, "removed-")?;
+    fs::rename(dir, aside.path().join("content")).map_err(StoreError::write(dir))?;
+    sync_dir(dir.parent().unwrap_or(Path::new(".")))
+}
+
+/// Waits for a lock that is let go when the file is dropped, or when the process dies.
+pub(crate) fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).map_err(StoreError::write(path))?;
+    file.lock().map_err(StoreError::write(path))?;
+    Ok(file)
+}
+
 fn flush_files(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(StoreError::read(dir))? {
         let path = entry.map_err(StoreError::read(dir))?.path();

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Result, StoreError, Volumes,
     atomic::{self, Staging},
-    check_name, clock, safetensors_file,
+    check_name, clock, disk, safetensors_file,
 };
 
 const MANIFEST: &str = "manifest.json";
@@ -77,6 +77,25 @@ impl Volumes {
         Dataset::open(&dir)
     }
 
+    /// Deletes a dataset. What reads it goes on to the end; models that were made from it stay.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while a run that has not ended uses it, [`StoreError::NotFound`] if there is none.
+    pub fn delete_dataset(&self, id: &str) -> Result<()> {
+        check_name("dataset", id)?;
+        let dir = self.datasets_dir().join(id);
+        if !dir.is_dir() {
+            return Err(StoreError::NotFound { what: "dataset", name: id.to_owned() });
+        }
+        let users = self.runs()?.into_iter().filter(|run| run.spec.dataset == id);
+        let mut open = users.filter(|run| !run.written_status().is_ok_and(|status| status.state.is_final()));
+        if let Some(run) = open.next() {
+            let because = format!("run {} uses it and has not ended; wait for its end, or cancel it", run.id());
+            return Err(StoreError::InUse { what: "dataset", name: id.to_owned(), because });
+        }
+        atomic::remove(&self.staging1(), &dir)
+    }
+
     /// Begins a dataset whose pictures are processed by `spec`.
     pub fn draft_dataset(&self, spec: PreprocessSpec) -> Result<DatasetDraft> {
         spec.validate().map_err(StoreError::Draft)?;
@@ -123,6 +142,11 @@ impl Dataset {
                 })
             })
             .collect()
+    }
+
+    /// What its files take on the disk.
+    pub fn bytes(&self) -> u64 {
+        disk::published_bytes(&self.dir.join(MANIFEST), &self.manifest.files)
     }
 
     /// Reads everything and compares it with the manifest.

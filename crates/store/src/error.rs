@@ -60,6 +60,19 @@ pub enum StoreError {
     /// A draft that cannot be published.
     #[error("cannot publish: {0}")]
     Draft(String),
+    /// Something that cannot be deleted now.
+    #[error("{what} {name:?} cannot be deleted: {because}")]
+    InUse {
+        /// Kind of thing.
+        what: &'static str,
+        /// Which one.
+        name: String,
+        /// Who uses it, and what to do.
+        because: String,
+    },
+    /// A label of a run that is too long or has several lines.
+    #[error("{0}")]
+    Label(String),
     /// Another live process works on the run.
     #[error("run {0:?} is being worked on by another process")]
     Busy(String),

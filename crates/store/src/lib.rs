@@ -4,21 +4,27 @@
 //! a crash at any moment leaves either nothing or all of it. Nothing here knows HTTP, pictures' formats or engines.
 
 mod atomic;
+mod backbone;
 mod clock;
 mod dataset;
+mod derive;
+mod disk;
 mod error;
 mod model;
+mod predictions;
 mod run;
 mod safetensors_file;
 
 use std::path::{Path, PathBuf};
 
 pub use atomic::{Staging, create_dirs, digest_file, write_atomic};
+pub use backbone::OwnBackbone;
 pub use clock::now_rfc3339;
 pub use dataset::{Dataset, DatasetDraft, DatasetInfo, Pixels, Published};
 pub use error::{StoreError, is_full};
 pub use model::{CURRENT, ModelDraft, ModelVersion};
-pub use run::{Run, RunLock};
+pub use predictions::Predictions;
+pub use run::{MAX_ATTEMPTS, Run, RunLock};
 
 /// Result of this crate.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -65,6 +71,16 @@ impl Volumes {
     /// `<volume 2>/models`.
     pub fn models_dir(&self) -> PathBuf {
         self.models.join("models")
+    }
+
+    /// `<volume 2>/backbones`.
+    pub fn backbones_dir(&self) -> PathBuf {
+        self.models.join("backbones")
+    }
+
+    /// `<volume 1>/cache`: what can be computed again, and may be deleted at any time.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.datasets.join("cache")
     }
 
     /// Where half-made things of volume 1 lie; on the same file system as `datasets`, so that a rename publishes them.

@@ -10,11 +10,20 @@ use api::model::{MODEL_FILE, ModelManifest};
 use crate::{
     Result, StoreError, Volumes,
     atomic::{self, Staging},
-    check_name,
+    check_name, disk,
 };
 
 /// Name of the pointer: a relative symbolic link to the version in use, replaced by a rename.
 pub const CURRENT: &str = "current";
+
+/// The version that was in use before: a link like [`CURRENT`], so that going back stays possible.
+const PREVIOUS: &str = "previous";
+
+/// Held while the pointers of a name or its set of versions change.
+const LOCK: &str = ".lock";
+
+/// The highest version that was ever deleted: no number is given twice.
+const HIGHEST: &str = ".highest";
 
 const MANIFEST: &str = "manifest.json";
 const RESULTS: &str = "results.json";
@@ -82,7 +91,18 @@ impl Volumes {
     /// Number of the version in use.
     pub fn current(&self, name: &str) -> Result<Option<u32>> {
         check_name("model", name)?;
-        let link = self.current_link(name);
+        self.pointed_to(self.current_link(name))
+    }
+
+    /// Number of the version that was in use before the present one, if it is still there.
+    pub fn previous(&self, name: &str) -> Result<Option<u32>> {
+        check_name("model", name)?;
+        let dir = self.models_dir().join(name);
+        let previous = self.pointed_to(dir.join(PREVIOUS))?;
+        Ok(previous.filter(|version| dir.join(format!("v{version}")).is_dir()))
+    }
+
+    fn pointed_to(&self, link: PathBuf) -> Result<Option<u32>> {
         match fs::read_link(&link) {
             Ok(target) => match target.to_str().and_then(version_number) {
                 Some(n) => Ok(Some(n)),
@@ -96,20 +116,65 @@ impl Volumes {
         }
     }
 
-    /// Puts a version into use.
+    /// Puts a version into use. The one that was in use becomes [`Volumes::previous`].
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such version.
     pub fn set_current(&self, name: &str, version: u32) -> Result<()> {
         self.version(name, version)?;
-        let link = self.current_link(name);
         let dir = self.models_dir().join(name);
-        let aside = tempfile::Builder::new()
-            .prefix(".current-")
-            .make_in(&dir, |path| std::os::unix::fs::symlink(format!("v{version}"), path))
-            .map_err(StoreError::write(&link))?;
-        aside.persist(&link).map_err(|e| StoreError::write(&link)(e.error))?;
+        let _lock = atomic::lock(&dir.join(LOCK))?;
+        // Again, for it may have been deleted while the lock was another's.
+        self.version(name, version)?;
+        match self.current(name)? {
+            Some(before) if before != version => point(&dir.join(PREVIOUS), before)?,
+            _ => {}
+        }
+        point(&self.current_link(name), version)?;
         atomic::sync_dir(&dir)
+    }
+
+    /// Deletes a version. Its number is not given again.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if it is the version in use, [`StoreError::NotFound`] if there is no such version.
+    pub fn delete_version(&self, name: &str, version: u32) -> Result<()> {
+        check_name("model", name)?;
+        let family = self.models_dir().join(name);
+        let dir = family.join(format!("v{version}"));
+        let missing = || StoreError::NotFound { what: "model version", name: format!("{name} v{version}") };
+        if !dir.is_dir() {
+            return Err(missing());
+        }
+        let _lock = atomic::lock(&family.join(LOCK))?;
+        if self.current(name)? == Some(version) {
+            return Err(StoreError::InUse {
+                what: "model version",
+                name: format!("{name} v{version}"),
+                because: "it is in use; put another version into use first".into(),
+            });
+        }
+        if !dir.is_dir() {
+            return Err(missing());
+        }
+        if self.highest(name)? == version {
+            atomic::write_atomic(&family.join(HIGHEST), version.to_string().as_bytes())?;
+        }
+        atomic::remove(&self.staging2(), &dir)
+    }
+
+    /// The highest number that a version of this name has or had; 0 for none.
+    fn highest(&self, name: &str) -> Result<u32> {
+        let path = self.models_dir().join(name).join(HIGHEST);
+        let deleted = match fs::read_to_string(&path) {
+            Ok(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| StoreError::Damaged { problem: format!("it says {text:?}; expected a number"), path })?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(StoreError::read(path)(e)),
+        };
+        Ok(self.version_numbers(name)?.first().map_or(deleted, |n| deleted.max(*n)))
     }
 
     /// Publishes a new version and returns it. It is not in use until [`Volumes::set_current`] says so.
@@ -134,7 +199,8 @@ impl Volumes {
         for file in [MODEL_FILE, RESULTS] {
             manifest.files.insert(file.to_owned(), atomic::digest_file(&staging.path().join(file))?);
         }
-        let mut version = self.version_numbers(&name)?.first().map_or(1, |n| n + 1);
+        let _lock = atomic::lock(&family.join(LOCK))?;
+        let mut version = self.highest(&name)? + 1;
         loop {
             manifest.version = version;
             atomic::write_json(&staging.path().join(MANIFEST), &manifest)?;
@@ -158,6 +224,11 @@ impl ModelVersion {
         atomic::read_json(&self.dir.join(RESULTS), "results file")
     }
 
+    /// What its files take on the disk.
+    pub fn bytes(&self) -> u64 {
+        disk::published_bytes(&self.dir.join(MANIFEST), &self.manifest.files)
+    }
+
     /// Reads everything and compares it with the manifest.
     ///
     /// # Errors
@@ -175,6 +246,17 @@ impl ModelVersion {
         }
         atomic::verify_files(&self.dir, &self.manifest.files)
     }
+}
+
+/// Makes a link to a version, or replaces the one that is there.
+fn point(link: &Path, version: u32) -> Result<()> {
+    let aside = tempfile::Builder::new()
+        .prefix(".link-")
+        .make_in(link.parent().unwrap_or(Path::new(".")), |path| {
+            std::os::unix::fs::symlink(format!("v{version}"), path)
+        })
+        .map_err(StoreError::write(link))?;
+    aside.persist(link).map(drop).map_err(|e| StoreError::write(link)(e.error))
 }
 
 fn version_number(dir: &str) -> Option<u32> {

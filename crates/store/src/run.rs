@@ -6,8 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Result, StoreError, Volumes, atomic, check_name, clock};
-use api::train::{Hyperparameters, Progress, Results, RunSpec, RunState, RunStatus};
+use crate::{Result, StoreError, Volumes, atomic, check_name, clock, disk};
+use api::train::{Hyperparameters, Progress, Results, RunLabel, RunSpec, RunState, RunStatus};
+
+/// Times a trainer may begin to work on a run: one that died is followed by another that goes on where it stopped.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// Longest name of a run in characters.
+const NAME_CHARS: usize = 100;
+
+/// Longest notes on a run in characters.
+const NOTES_CHARS: usize = 10_000;
 
 const SPEC: &str = "run.json";
 const STATUS: &str = "status.json";
@@ -16,6 +25,7 @@ const RESULTS: &str = "results.json";
 const LOCK: &str = "lock";
 const CANCEL: &str = "cancel";
 const LOG: &str = "trainer.log";
+const LABEL: &str = "label.json";
 
 const QUEUED: RunStatus =
     RunStatus { state: RunState::Queued, reason: None, started: None, ended: None, version: None, attempts: 0 };
@@ -36,26 +46,58 @@ pub struct RunLock(#[expect(dead_code, reason = "held, never read")] File);
 impl Volumes {
     /// Makes a run in state queued.
     pub fn create_run(&self, dataset: &str, model: &str, hyperparameters: Hyperparameters) -> Result<Run> {
-        check_name("dataset", dataset)?;
-        check_name("model", model)?;
+        self.queue_run(RunSpec {
+            run: String::new(),
+            dataset: dataset.to_owned(),
+            model: model.to_owned(),
+            hyperparameters,
+            created: String::new(),
+            retry_of: None,
+        })
+    }
+
+    /// Makes a run in state queued that asks for the same as another one.
+    pub fn retry_run(&self, run: &Run) -> Result<Run> {
+        self.queue_run(RunSpec { retry_of: Some(run.spec.run.clone()), ..run.spec.clone() })
+    }
+
+    /// `run` and `created` are filled in.
+    fn queue_run(&self, mut spec: RunSpec) -> Result<Run> {
+        check_name("dataset", &spec.dataset)?;
+        check_name("model", &spec.model)?;
         let mut staging = atomic::Staging::new(&self.staging2(), "run-")?;
         atomic::write_json(&staging.path().join(STATUS), &QUEUED)?;
         atomic::create_dirs(&self.runs_dir())?;
         loop {
-            let spec = RunSpec {
-                run: clock::stamp(),
-                dataset: dataset.to_owned(),
-                model: model.to_owned(),
-                hyperparameters: hyperparameters.clone(),
-                created: clock::now_rfc3339(),
-                retry_of: None,
-            };
+            (spec.run, spec.created) = (clock::stamp(), clock::now_rfc3339());
             atomic::write_json(&staging.path().join(SPEC), &spec)?;
             let dir = self.runs_dir().join(&spec.run);
             if staging.publish(&dir)? {
                 return Ok(Run { dir, spec });
             }
         }
+    }
+
+    /// Deletes a run that has ended, with its curves, log and predictions. A version that came of it stays, and has its
+    /// results.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while it has not ended, [`StoreError::NotFound`] if there is none of this id.
+    pub fn delete_run(&self, id: &str) -> Result<()> {
+        let run = self.run(id)?;
+        let in_use =
+            |because: &str| StoreError::InUse { what: "run", name: id.to_owned(), because: because.to_owned() };
+        let unended = || in_use("it has not ended; cancel it first");
+        let lock = run.lock().map_err(|error| match error {
+            StoreError::Busy(_) => unended(),
+            other => other,
+        })?;
+        if !run.written_status()?.state.is_final() {
+            return Err(unended());
+        }
+        atomic::remove(&self.staging2(), &run.dir)?;
+        drop(lock);
+        Ok(())
     }
 
     /// All readable runs, newest first.
@@ -129,22 +171,34 @@ impl Run {
         atomic::read_json(&self.dir.join(STATUS), "run status")
     }
 
-    /// Where the run stands: a run that says it is running while no process works on it has failed.
+    /// Where the run stands: one that says it is running while no process works on it waits for another trainer, or has
+    /// failed if there were [`MAX_ATTEMPTS`].
     ///
     /// A queued run stays queued: its trainer may not have begun.
     pub fn status(&self) -> Result<RunStatus> {
-        let mut status = self.written_status()?;
+        let status = self.written_status()?;
         // The lock is tried only where somebody should have it: who takes it must not find it taken by who looks.
         if status.state != RunState::Running || self.is_locked() {
             return Ok(status);
         }
         // Read again: a trainer writes its last status before it lets go.
-        status = self.written_status()?;
-        if status.state == RunState::Running {
-            status.state = RunState::Failed;
-            status.reason = Some("the trainer ended without finishing the run (it crashed or was killed)".into());
+        let status = self.written_status()?;
+        if status.state != RunState::Running {
+            return Ok(status);
         }
-        Ok(status)
+        let (state, reason) = if self.cancel_requested() {
+            (RunState::Cancelled, "cancelled")
+        } else if self.may_go_on(&status) {
+            (RunState::Queued, "the trainer died (it crashed or was killed); another one goes on where it stopped")
+        } else {
+            (RunState::Failed, "the trainer ended without finishing the run (it crashed or was killed)")
+        };
+        Ok(RunStatus { state, reason: Some(reason.into()), ..status })
+    }
+
+    /// Whether another trainer may take up a run with this written status that no process works on.
+    pub fn may_go_on(&self, written: &RunStatus) -> bool {
+        written.state == RunState::Running && written.attempts < MAX_ATTEMPTS && !self.cancel_requested()
     }
 
     /// Replaces the status.
@@ -166,6 +220,36 @@ impl Run {
             self.write_status(&status)?;
         }
         Ok(status)
+    }
+
+    /// What people call the run; empty unless somebody said.
+    pub fn label(&self) -> Result<RunLabel> {
+        optional(atomic::read_json(&self.dir.join(LABEL), "run label")).map(Option::unwrap_or_default)
+    }
+
+    /// Replaces what people call the run.
+    ///
+    /// # Errors
+    /// [`StoreError::Label`] if it is too long, or the name has several lines.
+    pub fn write_label(&self, label: &RunLabel) -> Result<()> {
+        let (name, notes) = (label.name.chars().count(), label.notes.chars().count());
+        if name > NAME_CHARS {
+            return Err(StoreError::Label(format!("name has {name} characters; expected at most {NAME_CHARS}")));
+        }
+        if label.name.chars().any(char::is_control) {
+            return Err(StoreError::Label(
+                "name has a line break or another control character; expected one line".into(),
+            ));
+        }
+        if notes > NOTES_CHARS {
+            return Err(StoreError::Label(format!("notes have {notes} characters; expected at most {NOTES_CHARS}")));
+        }
+        atomic::write_json(&self.dir.join(LABEL), label)
+    }
+
+    /// What its files take on the disk.
+    pub fn bytes(&self) -> u64 {
+        disk::bytes_under(&self.dir)
     }
 
     /// Appends one line of progress.
@@ -214,11 +298,7 @@ impl Run {
 
     /// The results, once there are any.
     pub fn results(&self) -> Result<Option<Results>> {
-        match atomic::read_json(&self.dir.join(RESULTS), "results file") {
-            Ok(results) => Ok(Some(results)),
-            Err(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+        optional(atomic::read_json(&self.dir.join(RESULTS), "results file"))
     }
 
     /// Last lines of the trainer's log, at most `bytes` long.
@@ -230,5 +310,14 @@ impl Run {
             return String::new();
         }
         String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// `None` for what is not there.
+pub(crate) fn optional<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
     }
 }

@@ -1,58 +1,17 @@
 //! What is published stays whole, is found again and is noticed when damaged.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod made;
+
 use std::{fs, path::Path};
 
 use api::{
-    Format, PreprocessSpec,
-    dataset::{PictureRecord, Provenance, Split, SplitPolicy},
-    model::{Metrics, ModelManifest},
-    preprocess::Facts,
-    train::{Family, Hyperparameters, ModelParams, Progress, Results, RunState, Settings},
+    PreprocessSpec,
+    dataset::Split,
+    train::{Hyperparameters, Progress, RunState},
 };
-use store::{DatasetInfo, ModelDraft, Published, StoreError, Volumes};
-
-fn volumes() -> (tempfile::TempDir, Volumes) {
-    let dir = tempfile::tempdir().unwrap();
-    let volumes = Volumes::under(dir.path());
-    volumes.create().unwrap();
-    (dir, volumes)
-}
-
-fn record(n: u8, label: u32, split: Split) -> PictureRecord {
-    let facts = Facts {
-        width: 2,
-        height: 2,
-        format: Format::Png,
-        content_hash: format!("{n:064x}"),
-        perceptual_hash: format!("{n:016x}"),
-    };
-    PictureRecord { name: format!("{n}.png"), label, split, facts }
-}
-
-fn info(labels: &[&str]) -> DatasetInfo {
-    DatasetInfo {
-        name: "shapes".into(),
-        labels: labels.iter().map(|l| (*l).to_owned()).collect(),
-        split: SplitPolicy { given: vec![], validation_ratio: 0.15, test_ratio: 0.15 },
-        provenance: Provenance { source: "shapes.zip".into(), files: 6, made_by: "test".into(), derived_from: None },
-        rejected: vec![],
-        near_duplicates: vec![],
-    }
-}
-
-/// Picture `n` is 2 × 2 × 3 bytes of value `n`.
-fn publish(volumes: &Volumes, order: &[u8]) -> Published {
-    let mut draft = volumes.draft_dataset(PreprocessSpec::square(2)).unwrap();
-    let rows = order
-        .iter()
-        .map(|&n| {
-            let split = Split::ALL[usize::from(n) % 3];
-            (draft.push(&[n; 12]).unwrap(), record(n, u32::from(n) % 2, split))
-        })
-        .collect();
-    draft.publish(info(&["circle", "square"]), rows).unwrap()
-}
+use made::{info, manifest, publish, record, results, volumes};
+use store::{ModelDraft, StoreError};
 
 #[test]
 fn a_dataset_comes_back_as_it_was_published() {
@@ -134,58 +93,6 @@ fn every_damaged_file_of_a_dataset_is_noticed() {
     assert!(matches!(moved.verify(), Err(StoreError::Damaged { .. })), "a folder of another name");
 }
 
-fn results() -> Results {
-    Results {
-        accuracy: 1.0,
-        val_accuracy: Some(0.5),
-        loss: 0.1,
-        val_loss: Some(0.2),
-        model_params: ModelParams { learning_rate: 1e-3, epochs: 1, batch_size: 8, optimizer: "AdamW".into() },
-        test_accuracy: None,
-        test_loss: None,
-        labels: vec!["a".into(), "b".into()],
-        per_class: vec![],
-        confusion_matrix: vec![],
-        best_epoch: 1,
-        curves: vec![],
-        timings: Default::default(),
-        settings: Settings::defaults(Family::Cnn, 32),
-        notes: vec![],
-        leaderboard: vec![],
-        choice: None,
-        calibration: None,
-        suspects: vec![],
-        promotion: None,
-        model_bytes: 0,
-        milliseconds_per_picture: None,
-        parameters: 1,
-        dataset: "ds-1".into(),
-        run: "r".into(),
-        made_by: "test".into(),
-    }
-}
-
-fn manifest() -> ModelManifest {
-    ModelManifest {
-        schema: api::model::SCHEMA,
-        name: "classifier".into(),
-        version: 0,
-        created: "2026-01-01T00:00:00Z".into(),
-        labels: vec!["a".into(), "b".into()],
-        preprocess: PreprocessSpec::square(2),
-        family: Family::Cnn,
-        backbone: None,
-        doubt: None,
-        classes: vec![],
-        metrics: Metrics { accuracy: 1.0, val_accuracy: Some(0.5), test_accuracy: None },
-        dataset: "ds-1".into(),
-        run: "r".into(),
-        engine_difference: 0.0,
-        made_by: "test".into(),
-        files: Default::default(),
-    }
-}
-
 #[test]
 fn two_runs_that_publish_at_once_get_different_versions() {
     let (_dir, volumes) = volumes();
@@ -253,7 +160,7 @@ fn names_that_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn a_running_run_without_a_live_process_has_failed() {
+fn a_running_run_without_a_live_process_waits_for_another_and_fails_after_the_last() {
     let (_dir, volumes) = volumes();
     let run = volumes.create_run("ds-1", "classifier", Hyperparameters::default()).unwrap();
     assert_eq!(run.status().unwrap().state, RunState::Queued);
@@ -265,6 +172,9 @@ fn a_running_run_without_a_live_process_has_failed() {
     assert_eq!(run.status().unwrap().state, RunState::Running);
     assert!(matches!(run.bury(RunState::Failed, "no"), Err(StoreError::Busy(_))), "the living are not buried");
     drop(lock);
+    assert_eq!(run.status().unwrap().state, RunState::Queued);
+    status.attempts = store::MAX_ATTEMPTS;
+    run.write_status(&status).unwrap();
     assert_eq!(run.status().unwrap().state, RunState::Failed);
     assert_eq!(run.written_status().unwrap().state, RunState::Running, "looking changes nothing");
     assert_eq!(run.bury(RunState::Failed, "killed").unwrap().reason.as_deref(), Some("killed"));

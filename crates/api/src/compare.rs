@@ -1,0 +1,409 @@
+//! Two runs side by side, as data. Where what is compared lies, and how it is shown, is others' business.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    dataset::{ClassCount, Split},
+    train::{Augmentation, Results, RunSpec, RunState, Settings},
+};
+
+/// What is known of one of the runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared<'a> {
+    /// What was asked for.
+    pub spec: &'a RunSpec,
+    /// What people call it; empty for nothing.
+    pub name: &'a str,
+    /// Where it stands.
+    pub state: RunState,
+    /// What came out, once it has succeeded.
+    pub results: Option<&'a Results>,
+    /// Pictures of its dataset by class and split, where the dataset is still there.
+    pub classes: Option<&'a [ClassCount]>,
+}
+
+/// Two runs side by side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Comparison {
+    /// The first.
+    pub a: Side,
+    /// The second.
+    pub b: Side,
+    /// What to keep in mind, one sentence each.
+    pub notes: Vec<String>,
+    /// What is known of both or of one; in groups, each group's rows together.
+    pub rows: Vec<Row>,
+}
+
+/// One of two runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Side {
+    /// Id of the run.
+    pub run: String,
+    /// What people call it; empty for nothing.
+    pub name: String,
+    /// Id of its dataset.
+    pub dataset: String,
+    /// Where it stands.
+    pub state: RunState,
+}
+
+/// One thing about both runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Row {
+    /// What it belongs to.
+    pub group: Group,
+    /// What it is: the name of a field of the run, its settings or its results, or a label.
+    pub what: String,
+    /// What its numbers count.
+    pub unit: Unit,
+    /// Of the first; null where it has none.
+    pub a: Option<Value>,
+    /// Of the second.
+    pub b: Option<Value>,
+    /// Whether they are not the same.
+    pub differs: bool,
+    /// Which is the better one, where one is.
+    pub better: Option<Better>,
+}
+
+/// What a row belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// Dataset, model, what was asked for.
+    Run,
+    /// Pictures of the dataset.
+    Data,
+    /// Settings of the final fit.
+    Settings,
+    /// Accuracies, losses, calibration.
+    Figures,
+    /// Weights, bytes, milliseconds.
+    Cost,
+    /// F1 of each class on the test split.
+    Classes,
+}
+
+/// What the numbers of a row count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Nothing but themselves, or the row has texts.
+    None,
+    /// 0..=1.
+    Share,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// Bytes.
+    Bytes,
+}
+
+/// One run's part of a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum Value {
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
+
+/// The better one of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+/// Which end of a row's numbers is the better one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Neither,
+    More,
+    Less,
+}
+
+/// Puts two runs side by side.
+pub fn compare(a: Compared<'_>, b: Compared<'_>) -> Comparison {
+    let mut rows = Rows { sides: [a, b], rows: vec![] };
+    rows.run();
+    rows.data();
+    rows.settings();
+    rows.figures();
+    rows.cost();
+    rows.classes();
+    Comparison { a: side(a), b: side(b), notes: notes(a, b), rows: rows.rows }
+}
+
+fn side(run: Compared<'_>) -> Side {
+    Side { run: run.spec.run.clone(), name: run.name.to_owned(), dataset: run.spec.dataset.clone(), state: run.state }
+}
+
+fn notes(a: Compared<'_>, b: Compared<'_>) -> Vec<String> {
+    let mut notes = vec![];
+    for (which, run) in [("first", a), ("second", b)] {
+        if run.results.is_none() {
+            notes.push(format!("The {which} run has no results, so only what was asked for is compared."));
+        }
+    }
+    let (Some(of_a), Some(of_b)) = (a.results, b.results) else { return notes };
+    if a.spec.dataset != b.spec.dataset {
+        notes.push("The runs have different datasets: their figures are not of the same pictures.".into());
+        return notes;
+    }
+    let pictures: u64 = of_a.confusion_matrix.iter().flatten().sum();
+    if let (Some(first), Some(second)) = (of_a.test_accuracy, of_b.test_accuracy)
+        && pictures > 0
+    {
+        let apart = ((first - second).abs() * pictures as f64).round() as u64;
+        notes.push(match apart {
+            0 => format!("Both are right about as many of the {pictures} test pictures."),
+            1 => format!("Their test accuracies are 1 of {pictures} test pictures apart."),
+            _ => format!("Their test accuracies are {apart} of {pictures} test pictures apart."),
+        });
+    }
+    notes
+}
+
+struct Rows<'a> {
+    sides: [Compared<'a>; 2],
+    rows: Vec<Row>,
+}
+
+impl Rows<'_> {
+    /// Adds a row, unless neither run has anything to say.
+    fn add(&mut self, group: Group, what: &str, unit: Unit, wish: Wish, of: impl Fn(&Compared<'_>) -> Option<Value>) {
+        let [a, b] = self.sides.each_ref().map(of);
+        if a.is_none() && b.is_none() {
+            return;
+        }
+        let differs = a != b;
+        let better = match (&a, &b, wish) {
+            (Some(Value::Number(a)), Some(Value::Number(b)), Wish::More | Wish::Less) if differs => {
+                Some(if (a > b) == (wish == Wish::More) { Better::A } else { Better::B })
+            }
+            _ => None,
+        };
+        self.rows.push(Row { group, what: what.to_owned(), unit, a, b, differs, better });
+    }
+
+    fn run(&mut self) {
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        let mut add = |what: &str, of: &dyn Fn(&Compared<'_>) -> Option<Value>| {
+            self.add(Group::Run, what, Unit::None, Wish::Neither, of);
+        };
+        add("dataset", &|run| text(&run.spec.dataset));
+        add("model", &|run| text(&run.spec.model));
+        add("asked_for", &|run| text(run.spec.hyperparameters.family.map_or("auto", |family| family.name())));
+        add("made_by", &|run| text(&run.results?.made_by));
+        self.add(Group::Run, "budget_seconds", Unit::Seconds, Wish::Neither, |run| {
+            run.spec.hyperparameters.budget_seconds.map(Value::Number)
+        });
+        self.add(Group::Run, "candidates", Unit::None, Wish::Neither, |run| {
+            run.results.map(|results| Value::Number(results.leaderboard.len() as f64))
+        });
+    }
+
+    fn data(&mut self) {
+        for split in Split::ALL {
+            self.add(Group::Data, split.name(), Unit::None, Wish::Neither, |run| {
+                Some(Value::Number(run.classes?.iter().map(|class| class.of(split)).sum::<u64>() as f64))
+            });
+        }
+        self.add(Group::Data, "classes", Unit::None, Wish::Neither, |run| {
+            Some(Value::Number(run.classes?.len() as f64))
+        });
+    }
+
+    fn settings(&mut self) {
+        let [a, b] =
+            self.sides.map(|run| run.results.map_or_else(Vec::new, |results| setting_values(&results.settings)));
+        let names = if a.is_empty() { &b } else { &a };
+        for (what, _) in names {
+            let value = |values: &[(&str, Option<Value>)]| values.iter().find(|(name, _)| name == what)?.1.clone();
+            let (a, b) = (value(&a), value(&b));
+            if a.is_some() || b.is_some() {
+                let (what, differs) = ((*what).to_owned(), a != b);
+                self.rows.push(Row { group: Group::Settings, what, unit: Unit::None, a, b, differs, better: None });
+            }
+        }
+    }
+
+    fn figures(&mut self) {
+        type Figure = fn(&Results) -> Option<f64>;
+        let comparable = self.sides[0].spec.dataset == self.sides[1].spec.dataset;
+        let figures: [(&str, Unit, Wish, Figure); 9] = [
+            ("test_accuracy", Unit::Share, Wish::More, |r| r.test_accuracy),
+            ("test_loss", Unit::None, Wish::Less, |r| r.test_loss),
+            ("val_accuracy", Unit::Share, Wish::More, |r| r.val_accuracy),
+            ("val_loss", Unit::None, Wish::Less, |r| r.val_loss),
+            ("accuracy", Unit::Share, Wish::Neither, |r| Some(r.accuracy)),
+            ("loss", Unit::None, Wish::Neither, |r| Some(r.loss)),
+            ("test_ece", Unit::Share, Wish::Less, |r| r.calibration.as_ref()?.test_ece),
+            ("test_unsure", Unit::Share, Wish::Neither, |r| r.calibration.as_ref()?.test_unsure),
+            ("temperature", Unit::None, Wish::Neither, |r| Some(r.calibration.as_ref()?.temperature)),
+        ];
+        for (what, unit, wish, figure) in figures {
+            let wish = if comparable { wish } else { Wish::Neither };
+            self.add(Group::Figures, what, unit, wish, |run| run.results.and_then(figure).map(Value::Number));
+        }
+    }
+
+    fn cost(&mut self) {
+        type Figure = fn(&Results) -> Option<f64>;
+        let figures: [(&str, Unit, Wish, Figure); 6] = [
+            ("seconds", Unit::Seconds, Wish::Less, |r| r.curves.last().map(|epoch| epoch.seconds)),
+            ("epochs", Unit::None, Wish::Neither, |r| Some(r.curves.len() as f64)),
+            ("best_epoch", Unit::None, Wish::Neither, |r| Some(f64::from(r.best_epoch))),
+            ("parameters", Unit::None, Wish::Less, |r| Some(r.parameters as f64)),
+            ("model_bytes", Unit::Bytes, Wish::Less, |r| (r.model_bytes > 0).then_some(r.model_bytes as f64)),
+            ("milliseconds_per_picture", Unit::Milliseconds, Wish::Less, |r| r.milliseconds_per_picture),
+        ];
+        for (what, unit, wish, figure) in figures {
+            self.add(Group::Cost, what, unit, wish, |run| run.results.and_then(figure).map(Value::Number));
+        }
+    }
+
+    fn classes(&mut self) {
+        let comparable = self.sides[0].spec.dataset == self.sides[1].spec.dataset;
+        let wish = if comparable { Wish::More } else { Wish::Neither };
+        let mut labels: Vec<String> = vec![];
+        for label in self.sides.iter().filter_map(|run| run.results).flat_map(|results| &results.labels) {
+            if !labels.contains(label) {
+                labels.push(label.clone());
+            }
+        }
+        for label in labels {
+            self.add(Group::Classes, &label, Unit::Share, wish, |run| {
+                run.results?.per_class.iter().find(|class| class.label == label)?.f1.map(Value::Number)
+            });
+        }
+    }
+}
+
+/// Every setting with its value, those that say most first; `None` where the family has no such thing.
+fn setting_values(settings: &Settings) -> Vec<(&'static str, Option<Value>)> {
+    let Settings {
+        family,
+        backbone,
+        epochs,
+        batch_size,
+        learning_rate,
+        weight_decay,
+        dropout,
+        augmentation,
+        label_smoothing,
+        mixup,
+        clip_norm,
+        weight_average,
+        hidden_units,
+        trained_blocks,
+        seed,
+        patience,
+        input_size,
+    } = settings;
+    let number = |value: f64| Some(Value::Number(value));
+    let unless_none = |count: u32| (count > 0).then_some(Value::Number(f64::from(count)));
+    let text = |value: &str| Some(Value::Text(value.to_owned()));
+    let augmentation = match augmentation {
+        Augmentation::None => "none",
+        Augmentation::Flip => "flip",
+        Augmentation::FlipShift => "flip_shift",
+    };
+    vec![
+        ("family", text(family.name())),
+        ("backbone", backbone.as_deref().and_then(text)),
+        ("input_size", number(f64::from(*input_size))),
+        ("hidden_units", unless_none(*hidden_units)),
+        ("trained_blocks", unless_none(*trained_blocks)),
+        ("epochs", number(f64::from(*epochs))),
+        ("batch_size", number(f64::from(*batch_size))),
+        ("learning_rate", number(*learning_rate)),
+        ("weight_decay", number(*weight_decay)),
+        ("dropout", number(*dropout)),
+        ("augmentation", text(augmentation)),
+        ("label_smoothing", number(*label_smoothing)),
+        ("mixup", number(*mixup)),
+        ("clip_norm", number(*clip_norm)),
+        ("weight_average", number(*weight_average)),
+        ("patience", number(f64::from(*patience))),
+        ("seed", number(*seed as f64)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        made_up::{classes, results, spec},
+        train::{Family, Hyperparameters},
+    };
+
+    fn compared<'a>(spec: &'a RunSpec, results: Option<&'a Results>) -> Compared<'a> {
+        Compared { spec, name: "", state: RunState::Succeeded, results, classes: None }
+    }
+
+    #[track_caller]
+    fn row<'a>(comparison: &'a Comparison, what: &str) -> &'a Row {
+        comparison.rows.iter().find(|row| row.what == what).unwrap_or_else(|| panic!("no row {what}"))
+    }
+
+    #[test]
+    fn what_differs_is_marked_and_so_is_the_better_one() {
+        let (spec, a, mut b) = (spec(), results(), results());
+        b.test_accuracy = Some(0.75);
+        b.test_loss = Some(0.1);
+        b.settings = Settings { dropout: 0.5, ..Settings::defaults(Family::Linear, 32) };
+        b.milliseconds_per_picture = Some(70.0);
+        let comparison = compare(compared(&spec, Some(&a)), compared(&spec, Some(&b)));
+        let marks = |what| (row(&comparison, what).differs, row(&comparison, what).better);
+        assert_eq!(marks("test_accuracy"), (true, Some(Better::A)));
+        assert_eq!(marks("test_loss"), (true, Some(Better::B)));
+        assert_eq!(marks("val_accuracy"), (false, None));
+        assert_eq!(marks("milliseconds_per_picture"), (true, Some(Better::A)));
+        assert_eq!(marks("dropout"), (true, None), "no setting is better than another by itself");
+        assert_eq!(row(&comparison, "backbone").a, None);
+        assert_eq!(row(&comparison, "cat").unit, Unit::Share);
+        assert!(comparison.rows.iter().all(|row| row.what != "trained_blocks"), "neither has such blocks");
+        assert_eq!(comparison.notes, ["Their test accuracies are 2 of 16 test pictures apart."]);
+    }
+
+    #[test]
+    fn figures_of_different_pictures_are_not_ranked() {
+        let (first, a, mut b) = (spec(), results(), results());
+        b.test_accuracy = Some(0.25);
+        let second = RunSpec { dataset: "ds-2".into(), ..spec() };
+        let comparison = compare(compared(&first, Some(&a)), compared(&second, Some(&b)));
+        assert!(row(&comparison, "test_accuracy").differs);
+        assert_eq!(row(&comparison, "test_accuracy").better, None);
+        assert!(comparison.notes[0].contains("not of the same pictures"), "{:?}", comparison.notes);
+    }
+
+    #[test]
+    fn a_run_without_results_is_compared_by_what_was_asked_for() {
+        let asked = Hyperparameters { family: Some(Family::Cnn), ..Default::default() };
+        let (first, second, a, counts) = (spec(), RunSpec { hyperparameters: asked, ..spec() }, results(), classes());
+        let waiting = Compared { state: RunState::Queued, classes: Some(&counts), ..compared(&second, None) };
+        let comparison = compare(compared(&first, Some(&a)), waiting);
+        assert_eq!(row(&comparison, "asked_for").a, Some(Value::Text("auto".into())));
+        assert_eq!(row(&comparison, "asked_for").b, Some(Value::Text("cnn".into())));
+        assert_eq!(row(&comparison, "train").b, Some(Value::Number(65.0)));
+        let accuracy = row(&comparison, "test_accuracy");
+        assert_eq!((accuracy.a.is_some(), &accuracy.b, accuracy.better), (true, &None, None));
+        assert_eq!(comparison.notes, ["The second run has no results, so only what was asked for is compared."]);
+        assert_eq!(compare(waiting, waiting).rows.iter().filter(|row| row.differs).count(), 0);
+    }
+}

@@ -3,6 +3,7 @@
 //! Pictures arrive as upright RGB pixels of the manifest's size; decoding them is `imaging`'s job. Nothing here
 //! knows of HTTP, of registries or of which version is current. The crate builds natively and for WebAssembly.
 
+pub mod backbone;
 mod error;
 mod network;
 mod rank;

@@ -1,8 +1,10 @@
 //! Training: a dataset and a run's spec in, a published model version out.
 //!
 //! ```text
-//! job ── family ── train ── grad ── graph ── onnx
-//!  │       │         └── engine (ONNX Runtime)
+//! job ── family ── train ── optimiser ── grad ── graph ── onnx
+//!  │       │         │          └── engine (ONNX Runtime)
+//!  │       │         └── sampling ── data
+//!  │       ├── recipe ── model ── layer
 //!  │       └── features ── backbone ── torch_file
 //!  └── export, evaluate
 //! ```
@@ -21,11 +23,15 @@ pub mod features;
 pub mod grad;
 pub mod graph;
 mod job;
+pub mod layer;
 pub mod model;
 pub mod monitor;
 pub mod onnx;
+pub mod optimiser;
 pub mod pixels;
 pub mod random;
+pub mod recipe;
+pub mod sampling;
 #[cfg(test)]
 #[path = "../tests/common/installed.rs"]
 mod testing;

@@ -13,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use api::train::{RunLabel, RunState};
 use clap::Args;
 use store::{Run, Volumes};
@@ -64,20 +64,19 @@ pub fn run(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result
         volumes: volumes.clone(),
         environment: installed::environment(),
     };
-    let run = create(options, volumes)?;
     // One thread is enough to wait on.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot set up a runtime")?;
+    // Before there is a run, so that none is left behind by a signal.
+    let mut stop = runtime.block_on(async { StopSignals::listen() })?;
+    let run = create(options, volumes)?;
     let mut show: Box<dyn Show + '_> = match options.json {
         true => Box::new(Json::new(&mut *out)),
         false if io::stderr().is_terminal() => Box::new(Bars::new()),
         false => Box::new(Lines::new(io::stderr())),
     };
     show.begin(&run);
-    let status = runtime.block_on(async {
-        let mut stop = StopSignals::listen()?;
-        trainer.work(&run, &mut stop, &mut *show).await
-    });
+    let status = runtime.block_on(trainer.work(&run, &mut stop, &mut *show));
     let results = run.results()?;
     show.end(results.as_ref());
     drop(show);
@@ -110,7 +109,7 @@ fn create(options: &Options, volumes: &Volumes) -> Result<Run> {
         bail!("{}", wrong.join("; "));
     }
     let label = RunLabel { name: options.name.trim().to_owned(), notes: String::new() };
-    ensure!(!label.name.contains(['\n', '\r']), "--name has several lines; expected one");
+    let label = RunLabel { name: options.name.trim().to_owned(), notes: String::new() };
     let run = volumes.create_run(&dataset.manifest.id, &options.model, hyperparameters)?;
     if !label.name.is_empty()
         && let Err(error) = run.write_label(&label)

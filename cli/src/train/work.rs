@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use api::train::{RunState, RunStatus};
 use rustix::process::{Pid, Signal, kill_process_group};
-use store::{Run, StoreError, Volumes};
+use store::{MAX_ATTEMPTS, Run, StoreError, Volumes};
 use tokio::{
     process::{Child, Command},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -61,7 +62,8 @@ impl Trainer {
     /// If the run's folder cannot be read or written, or nobody wants to wait for another process' trainer
     pub async fn work(&self, run: &Run, stop: &mut StopSignals, show: &mut dyn Show) -> Result<RunStatus> {
         let mut told = Told { run, offset: 0 };
-        loop {
+        // A trainer that dies before it counts itself is not followed for ever.
+        for _ in 0..MAX_ATTEMPTS {
             let ended = match self.spawn(run) {
                 Ok(child) => attend(child, run, stop, &mut told, show).await?,
                 Err(error) => {
@@ -81,6 +83,7 @@ impl Trainer {
                 }
             }
         }
+        Ok(run.bury(RunState::Failed, "its trainers died one after the other")?)
     }
 
     /// Starts a trainer in a process group of its own, so that a terminal's Ctrl-C does not reach it by itself.
@@ -176,7 +179,8 @@ fn leave(run: &Run, ended: &ExitStatus) -> Result<Left> {
     if written.state.is_final() {
         return Ok(Left::Ended(written));
     }
-    if run.may_go_on(&written) {
+    // One that ended by itself would do so again.
+    if ended.signal().is_some() && run.may_go_on(&written) {
         return Ok(Left::Unfinished);
     }
     let buried = match run.cancel_requested() {

@@ -112,10 +112,10 @@ fn internal() -> ErrorDetail {
 fn store_detail(error: &StoreError) -> ErrorDetail {
     match error {
         StoreError::NotFound { .. } => ErrorDetail::new(ErrorCode::NotFound, error.to_string()),
-        StoreError::BadName { .. } | StoreError::Draft(_) => {
+        StoreError::BadName { .. } | StoreError::Draft(_) | StoreError::Label(_) => {
             ErrorDetail::new(ErrorCode::Unprocessable, error.to_string())
         }
-        StoreError::Busy(_) => ErrorDetail::new(ErrorCode::Conflict, error.to_string()),
+        StoreError::Busy(_) | StoreError::InUse { .. } => ErrorDetail::new(ErrorCode::Conflict, error.to_string()),
         e if e.is_disk_full() => {
             ErrorDetail::new(ErrorCode::InsufficientStorage, "the volume is full; free some room and try again")
         }

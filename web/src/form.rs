@@ -2,9 +2,20 @@
 
 use std::collections::HashMap;
 
-use api::train::{Augmentation, Family, Hyperparameters, RANGES, Settings};
+use api::{
+    ErrorCode,
+    train::{Augmentation, BUDGET_RANGE, Family, Hyperparameters, RANGES, Settings},
+};
 
-use crate::words;
+use crate::{
+    error::{Result, WebError},
+    words,
+};
+
+const BUDGET: &str = "budget_seconds";
+
+const AUGMENTATIONS: [(&str, Augmentation); 3] =
+    [("none", Augmentation::None), ("flip", Augmentation::Flip), ("flip_shift", Augmentation::FlipShift)];
 
 /// What was typed, by field.
 pub type Typed = HashMap<String, String>;
@@ -12,11 +23,15 @@ pub type Typed = HashMap<String, String>;
 /// The form as it is shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Form {
-    /// Choices of the family.
+    /// Seconds that a search may take.
+    pub budget: Number,
+    /// Choices of the family, none first: the search chooses.
     pub families: Vec<Choice>,
+    /// Choices of the backbone.
+    pub backbones: Vec<Choice>,
     /// Choices of the augmentation.
     pub augmentations: Vec<Choice>,
-    /// Everything that is a number.
+    /// Everything else that is a number.
     pub numbers: Vec<Number>,
     /// Registry name to publish under.
     pub model: String,
@@ -28,7 +43,7 @@ pub struct Form {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
     /// As sent; empty for the default.
-    pub value: &'static str,
+    pub value: String,
     /// As shown.
     pub text: String,
     /// Whether it is the present choice.
@@ -50,8 +65,10 @@ pub struct Number {
     pub step: &'static str,
     /// As typed; empty for the default.
     pub value: String,
-    /// The defaults, for people.
-    pub hint: String,
+    /// Name of the only family that it is for, if it is not for all.
+    pub only: Option<&'static str>,
+    /// Each family with its default.
+    pub defaults: Vec<(Family, String)>,
     /// What is wrong with it.
     pub error: Option<String>,
 }
@@ -65,7 +82,7 @@ const LABELS: [&str; RANGES.len()] = [
     "Label smoothing",
     "Mixup",
     "Longest gradient (0: any)",
-    "Average of weights",
+    "Average of weights (0: none)",
     "Hidden units",
     "Trained blocks",
     "Seed",
@@ -76,48 +93,69 @@ const LABELS: [&str; RANGES.len()] = [
 impl Form {
     /// The form with what was typed and what is wrong with it.
     ///
-    /// A sentence of `wrong` that begins with a field's name is shown beside that field.
+    /// A sentence of `wrong` that begins with a number's name is shown beside that number.
     pub fn new(backbones: &[String], picture_side: u32, default_model: &str, typed: &Typed, wrong: &[String]) -> Self {
-        let backbone = !backbones.is_empty();
         let typed_of = |name: &str| typed.get(name).map(String::as_str).unwrap_or_default();
-        let linear = Settings::defaults(Family::Linear, picture_side);
-        let cnn = Settings::defaults(Family::Cnn, picture_side);
-        let numbers: Vec<_> = RANGES
-            .iter()
-            .zip(LABELS)
-            .map(|(&(name, least, most), label)| Number {
-                name,
-                label,
-                least,
-                most,
-                step: if is_whole(name) { "1" } else { "any" },
-                value: typed_of(name).to_owned(),
-                hint: hint(backbone, &setting(&linear, name), &setting(&cnn, name)),
-                error: wrong.iter().find(|sentence| concerns(sentence, name)).cloned(),
-            })
-            .collect();
-        let default_family = words::family(if backbone { Family::Linear } else { Family::Cnn });
-        let mut families = vec![Choice::new("", format!("default: {default_family}"), typed_of("family"))];
-        for family in Family::ALL.into_iter().filter(|family| backbone || !family.has_backbone()) {
-            families.push(Choice::new(family.name(), words::family(family).into(), typed_of("family")));
+        let offered: Vec<_> =
+            Family::ALL.into_iter().filter(|family| !backbones.is_empty() || !family.has_backbone()).collect();
+        let error_of = |name: &str| wrong.iter().find(|sentence| concerns(sentence, name)).cloned();
+        let number = |(&(name, least, most), label): (&(&'static str, f64, f64), &'static str)| Number {
+            name,
+            label,
+            least,
+            most,
+            step: if is_whole(name) { "1" } else { "any" },
+            value: typed_of(name).to_owned(),
+            only: only(name).map(Family::name),
+            defaults: offered
+                .iter()
+                .filter(|family| only(name).is_none_or(|only| only == **family))
+                .map(|family| (*family, setting(&Settings::defaults(*family, picture_side), name)))
+                .collect(),
+            error: error_of(name),
+        };
+        let numbers: Vec<_> = RANGES.iter().zip(LABELS).map(number).collect();
+        let budget = Number {
+            name: BUDGET,
+            label: "Time for the search in seconds",
+            least: BUDGET_RANGE.0,
+            most: BUDGET_RANGE.1,
+            step: "any",
+            value: typed_of(BUDGET).to_owned(),
+            only: None,
+            defaults: vec![],
+            error: error_of(BUDGET),
+        };
+        let families = offered.iter().map(|f| Choice::new(f.name(), words::family(f), typed_of("family")));
+        let backbone = |name: &String| Choice::new(name, name.as_str(), typed_of("backbone"));
+        let change = |(value, one): &(&str, Augmentation)| {
+            Choice::new(value, words::augmentation(one), typed_of("augmentation"))
+        };
+        let beside = |sentence: &&String| numbers.iter().chain([&budget]).any(|number| concerns(sentence, number.name));
+        Self {
+            families: [Choice::new("", "Auto: search for the best", typed_of("family"))]
+                .into_iter()
+                .chain(families)
+                .collect(),
+            backbones: [Choice::new("", "default", typed_of("backbone"))]
+                .into_iter()
+                .chain(backbones.iter().map(backbone))
+                .collect(),
+            augmentations: [Choice::new("", "default", typed_of("augmentation"))]
+                .into_iter()
+                .chain(AUGMENTATIONS.iter().map(change))
+                .collect(),
+            model: typed.get("model").cloned().unwrap_or_else(|| default_model.to_owned()),
+            errors: wrong.iter().filter(|sentence| !beside(sentence)).cloned().collect(),
+            numbers,
+            budget,
         }
-        let (a, b) = (words::augmentation(linear.augmentation), words::augmentation(cnn.augmentation));
-        let mut augmentations = vec![Choice::new("", hint(backbone, a, b), typed_of("augmentation"))];
-        for (value, augmentation) in
-            [("none", Augmentation::None), ("flip", Augmentation::Flip), ("flip_shift", Augmentation::FlipShift)]
-        {
-            augmentations.push(Choice::new(value, words::augmentation(augmentation).into(), typed_of("augmentation")));
-        }
-        let beside = |sentence: &&String| numbers.iter().any(|number| concerns(sentence, number.name));
-        let errors = wrong.iter().filter(|sentence| !beside(sentence)).cloned().collect();
-        let model = typed.get("model").cloned().unwrap_or_else(|| default_model.to_owned());
-        Self { families, augmentations, numbers, model, errors }
     }
 }
 
 impl Choice {
-    fn new(value: &'static str, text: String, typed: &str) -> Self {
-        Self { value, text, chosen: value == typed }
+    fn new(value: &str, text: &str, typed: &str) -> Self {
+        Self { value: value.to_owned(), text: text.to_owned(), chosen: value == typed }
     }
 }
 
@@ -148,42 +186,53 @@ fn setting(settings: &Settings, name: &str) -> String {
     }
 }
 
-fn hint(backbone: bool, linear: &str, cnn: &str) -> String {
-    match (backbone, linear == cnn) {
-        (true, false) => format!("default: {linear} (linear), {cnn} (CNN)"),
-        _ => format!("default: {cnn}"),
+/// The only family that has this setting.
+fn only(name: &str) -> Option<Family> {
+    match name {
+        "hidden_units" => Some(Family::Mlp),
+        "trained_blocks" => Some(Family::FineTune),
+        _ => None,
     }
 }
 
 /// What was typed as hyperparameters, and one sentence for each field that cannot be read. Those fields, like empty
-/// ones, take the default.
+/// ones, take the default. What is not for the chosen family, which the page hides, is passed over.
 pub fn parse(typed: &Typed) -> (Hyperparameters, Vec<String>) {
     let mut wrong = vec![];
-    let mut asked = Hyperparameters {
-        family: choice(typed, "family", &Family::ALL.map(|family| (family.name(), family)), &mut wrong),
-        augmentation: choice(
-            typed,
-            "augmentation",
-            &[("none", Augmentation::None), ("flip", Augmentation::Flip), ("flip_shift", Augmentation::FlipShift)],
-            &mut wrong,
-        ),
-        ..Hyperparameters::default()
+    let family = choice(typed, "family", &Family::ALL.map(|family| (family.name(), family)), &mut wrong);
+    let has_backbone = family.is_none_or(Family::has_backbone);
+    let asked = Hyperparameters {
+        family,
+        budget_seconds: if family.is_none() { number(typed, BUDGET, &mut wrong) } else { None },
+        backbone: filled(typed, "backbone").filter(|_| has_backbone).map(str::to_owned),
+        augmentation: choice(typed, "augmentation", &AUGMENTATIONS, &mut wrong),
+        epochs: number(typed, "epochs", &mut wrong),
+        batch_size: number(typed, "batch_size", &mut wrong),
+        learning_rate: number(typed, "learning_rate", &mut wrong),
+        weight_decay: number(typed, "weight_decay", &mut wrong),
+        dropout: number(typed, "dropout", &mut wrong),
+        label_smoothing: number(typed, "label_smoothing", &mut wrong),
+        mixup: number(typed, "mixup", &mut wrong),
+        clip_norm: number(typed, "clip_norm", &mut wrong),
+        weight_average: number(typed, "weight_average", &mut wrong),
+        hidden_units: number(typed, "hidden_units", &mut wrong),
+        trained_blocks: number(typed, "trained_blocks", &mut wrong),
+        seed: number(typed, "seed", &mut wrong),
+        patience: number(typed, "patience", &mut wrong),
+        input_size: number(typed, "input_size", &mut wrong),
     };
-    asked.epochs = number(typed, "epochs", &mut wrong);
-    asked.batch_size = number(typed, "batch_size", &mut wrong);
-    asked.learning_rate = number(typed, "learning_rate", &mut wrong);
-    asked.weight_decay = number(typed, "weight_decay", &mut wrong);
-    asked.dropout = number(typed, "dropout", &mut wrong);
-    asked.label_smoothing = number(typed, "label_smoothing", &mut wrong);
-    asked.mixup = number(typed, "mixup", &mut wrong);
-    asked.clip_norm = number(typed, "clip_norm", &mut wrong);
-    asked.weight_average = number(typed, "weight_average", &mut wrong);
-    asked.hidden_units = number(typed, "hidden_units", &mut wrong);
-    asked.trained_blocks = number(typed, "trained_blocks", &mut wrong);
-    asked.seed = number(typed, "seed", &mut wrong);
-    asked.patience = number(typed, "patience", &mut wrong);
-    asked.input_size = number(typed, "input_size", &mut wrong);
     (asked, wrong)
+}
+
+/// Whether the box beside a question of no return is ticked.
+///
+/// # Errors
+/// `Unprocessable` if it is not.
+pub fn confirmed(typed: &Typed) -> Result<()> {
+    match filled(typed, "sure") {
+        Some(_) => Ok(()),
+        None => Err(WebError::refused(ErrorCode::Unprocessable, "nothing is deleted unless the box is ticked")),
+    }
 }
 
 fn filled<'a>(typed: &'a Typed, name: &str) -> Option<&'a str> {
@@ -195,7 +244,8 @@ fn number<T: std::str::FromStr>(typed: &Typed, name: &str, wrong: &mut Vec<Strin
     let parsed = value.parse().ok();
     if parsed.is_none() {
         let kind = if is_whole(name) { "a whole number" } else { "a number" };
-        let range = RANGES.iter().find(|(range, ..)| *range == name);
+        let budget = (BUDGET, BUDGET_RANGE.0, BUDGET_RANGE.1);
+        let range = RANGES.iter().chain([&budget]).find(|(range, ..)| *range == name);
         let range = range.map(|(_, least, most)| format!(" from {least} to {most}")).unwrap_or_default();
         wrong.push(format!("{name} is {value:?}; expected {kind}{range}"));
     }
@@ -257,10 +307,30 @@ mod tests {
     }
 
     #[test]
+    fn a_search_has_a_budget_and_a_family_has_none() {
+        let asked = |fields: &[(&str, &str)]| parse(&typed(fields)).0;
+        assert_eq!(asked(&[("budget_seconds", "60.5")]).budget_seconds, Some(60.5));
+        let cnn = asked(&[("family", "cnn"), ("budget_seconds", "60"), ("backbone", "mine")]);
+        assert_eq!((cnn.budget_seconds, cnn.backbone), (None, None));
+        assert_eq!(asked(&[("family", "mlp"), ("backbone", "mine")]).backbone.as_deref(), Some("mine"));
+        let (_, wrong) = parse(&typed(&[("budget_seconds", "long")]));
+        assert_eq!(wrong, ["budget_seconds is \"long\"; expected a number from 5 to 86400"]);
+    }
+
+    #[test]
+    fn every_family_shows_its_own_defaults() {
+        let form = Form::new(&[DEFAULT_BACKBONE.to_owned()], 32, "classifier", &Typed::new(), &[]);
+        let defaults = |name: &str| &form.numbers.iter().find(|number| number.name == name).expect("a field").defaults;
+        assert_eq!(defaults("epochs").len(), Family::ALL.len());
+        assert_eq!(defaults("hidden_units"), &[(Family::Mlp, "256".to_owned())]);
+        assert!(defaults("input_size").contains(&(Family::Cnn, "32".to_owned())));
+    }
+
+    #[test]
     fn linear_is_offered_only_with_a_backbone() {
         let offered = |backbones: &[String]| {
             let form = Form::new(backbones, 32, "classifier", &Typed::new(), &[]);
-            form.families.iter().map(|choice| choice.value).collect::<Vec<_>>()
+            form.families.into_iter().map(|choice| choice.value).collect::<Vec<_>>()
         };
         assert_eq!(offered(&[DEFAULT_BACKBONE.to_owned()]), ["", "linear", "mlp", "fine_tune", "separable_cnn", "cnn"]);
         assert_eq!(offered(&[]), ["", "separable_cnn", "cnn"]);

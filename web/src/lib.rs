@@ -16,6 +16,7 @@ pub mod guard;
 pub mod inference;
 pub mod launcher;
 pub mod pages;
+pub mod predictions;
 pub mod receive;
 pub mod routes;
 pub mod runs;

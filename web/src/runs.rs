@@ -2,7 +2,7 @@
 
 use api::{
     ErrorCode,
-    train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunState, RunStatus},
+    train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunLabel, RunState, RunStatus},
 };
 use serde::Serialize;
 use store::{Dataset, Run, Volumes};
@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::{
     error::{Result, WebError},
+    launcher::Launcher,
     state::AppState,
     words,
 };
@@ -27,8 +28,18 @@ pub struct RunView {
     pub hyperparameters: Hyperparameters,
     /// RFC 3339, UTC.
     pub created: String,
+    /// Id of the run that this one repeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<String>,
+    /// What people call it.
+    pub label: RunLabel,
     /// Where it stands.
     pub status: RunStatus,
+    /// What its files take on the disk.
+    pub bytes: u64,
+    /// How many runs begin before this one; left out where it does not wait, or where the cluster decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
     /// What keeps it from beginning, if that is known; left out in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hindrance: Option<String>,
@@ -51,12 +62,14 @@ pub struct RunLinks {
     pub results: String,
     /// Its trainer's log.
     pub log: String,
+    /// What its network says about the pictures of its dataset, once it has succeeded.
+    pub predictions: String,
     /// Its page.
     pub page: String,
 }
 
 impl RunView {
-    /// Reads the status; not the epochs.
+    /// Reads status and label; not the epochs. Where it is in the queue is the launcher's to know.
     pub fn of(run: &Run) -> Result<Self> {
         let id = run.id();
         let links = RunLinks {
@@ -64,6 +77,7 @@ impl RunView {
             events: format!("/api/runs/{id}/events"),
             results: format!("/api/runs/{id}/results"),
             log: format!("/api/runs/{id}/log"),
+            predictions: format!("/api/runs/{id}/predictions"),
             page: format!("/runs/{id}"),
         };
         Ok(Self {
@@ -72,7 +86,11 @@ impl RunView {
             model: run.spec.model.clone(),
             hyperparameters: run.spec.hyperparameters.clone(),
             created: run.spec.created.clone(),
+            retry_of: run.spec.retry_of.clone(),
+            label: run.label()?,
             status: run.status()?,
+            bytes: run.bytes(),
+            ahead: None,
             hindrance: None,
             epoch: None,
             links,
@@ -80,11 +98,21 @@ impl RunView {
     }
 }
 
+impl RunView {
+    /// With its place in the queue.
+    pub fn queued(self, launcher: &dyn Launcher) -> Self {
+        let waits = self.status.state == RunState::Queued;
+        Self { ahead: launcher.ahead(&self.id).filter(|_| waits), ..self }
+    }
+}
+
 /// How far a run is, read from its progress.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
-    /// What is being done, for people.
+    /// What is being done, for people; told aloud whenever it changes, so nothing that changes all the time is in it.
     pub doing: String,
+    /// How far that is, for people.
+    pub detail: String,
     /// Units done of what is being done; 0 of 0 while nothing is known.
     pub done: u64,
     /// Units in all.
@@ -115,16 +143,19 @@ impl Live {
         match line {
             Progress::Stage { stage, done, total, seconds } => {
                 self.doing = doing(&stage).to_owned();
+                self.detail.clear();
                 (self.done, self.total, self.seconds) = (done, total, seconds);
-                self.remaining_seconds = None;
+                self.remaining_seconds = (stage == "search").then(|| total.saturating_sub(done) as f64);
             }
             Progress::Step { epoch, step, steps, seconds, remaining_seconds, .. } => {
-                self.doing = format!("training, epoch {epoch}");
+                self.doing = TRAINING.to_owned();
+                self.detail = format!("epoch {epoch}");
                 (self.done, self.total, self.seconds) = (step, steps, seconds);
                 self.remaining_seconds = Some(remaining_seconds);
             }
             Progress::Epoch(metrics) => {
-                self.doing = format!("training, epoch {} of at most {}", metrics.epoch, metrics.epochs);
+                self.doing = TRAINING.to_owned();
+                self.detail = format!("epoch {} of at most {}", metrics.epoch, metrics.epochs);
                 (self.done, self.total) = (u64::from(metrics.epoch), u64::from(metrics.epochs));
                 self.seconds = metrics.seconds;
                 self.remaining_seconds = Some(metrics.remaining_seconds);
@@ -142,6 +173,7 @@ impl Live {
             }
             Progress::End { state, seconds, .. } => {
                 self.doing = words::state(state).to_owned();
+                self.detail.clear();
                 (self.done, self.total, self.seconds) = (1, 1, seconds);
                 self.remaining_seconds = None;
             }
@@ -149,8 +181,12 @@ impl Live {
     }
 }
 
+const TRAINING: &str = "training";
+
 fn doing(stage: &str) -> &str {
     match stage {
+        "search" => "looking for the best family and settings",
+        "calibrate" => "finding out how far probabilities can be believed",
         "features" => "computing features of the pictures",
         "evaluate" => "evaluating on the test pictures",
         "export" => "exporting the model",

@@ -5,8 +5,10 @@ use std::borrow::Borrow;
 use api::{
     dataset::RejectReason,
     functions::{Activity, Phase, Stage},
-    train::{Augmentation, Family, RunState},
+    model::DoubtScore,
+    train::{Augmentation, CandidateState, Family, RunState},
 };
+use bytesize::ByteSize;
 use jiff::Timestamp;
 
 /// `93.4 %`.
@@ -22,6 +24,16 @@ pub fn probability(probability: impl Borrow<f32>) -> String {
 /// `93.4 %`, or a dash where there is no figure.
 pub fn percent_or_dash(ratio: impl Borrow<Option<f64>>) -> String {
     ratio.borrow().map_or_else(|| "–".to_owned(), percent)
+}
+
+/// `1.5 percentage points`.
+pub fn points(difference: impl Borrow<f64>) -> String {
+    format!("{:.1} percentage points", 100.0 * difference.borrow())
+}
+
+/// `12.3 MB`.
+pub fn bytes(bytes: impl Borrow<u64>) -> String {
+    ByteSize::b(*bytes.borrow()).display().si().to_string()
 }
 
 /// `0.4321`, or a dash where there is no figure.
@@ -75,6 +87,15 @@ pub fn count(n: impl Borrow<u64>, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
+/// How many runs begin before one that waits.
+pub fn ahead(n: impl Borrow<u64>) -> String {
+    match *n.borrow() {
+        0 => "the next to begin".to_owned(),
+        1 => "1 run is in front of it".to_owned(),
+        n => format!("{n} runs are in front of it"),
+    }
+}
+
 /// A state as a word.
 pub fn state(state: impl Borrow<RunState>) -> &'static str {
     match state.borrow() {
@@ -93,6 +114,40 @@ pub fn state_class(state: impl Borrow<RunState>) -> &'static str {
         RunState::Succeeded => "state good",
         RunState::Failed => "state bad",
         RunState::Cancelled => "state",
+    }
+}
+
+/// Where a candidate of a search stands, in a word.
+pub fn candidate(state: impl Borrow<CandidateState>) -> &'static str {
+    match state.borrow() {
+        CandidateState::Running => "running",
+        CandidateState::Tried => "tried",
+        CandidateState::Dropped => "dropped",
+        CandidateState::Failed => "failed",
+        CandidateState::Chosen => "chosen",
+    }
+}
+
+/// Where a candidate of a search stands, as the name of a CSS class.
+pub fn candidate_class(state: impl Borrow<CandidateState>) -> &'static str {
+    match state.borrow() {
+        CandidateState::Running => "state busy",
+        CandidateState::Chosen => "state good",
+        CandidateState::Failed => "state bad",
+        CandidateState::Tried | CandidateState::Dropped => "state",
+    }
+}
+
+/// Whether a candidate won.
+pub fn is_chosen(state: impl Borrow<CandidateState>) -> bool {
+    *state.borrow() == CandidateState::Chosen
+}
+
+/// What doubt looks at, for people.
+pub fn doubt(score: impl Borrow<DoubtScore>) -> &'static str {
+    match score.borrow() {
+        DoubtScore::Confidence => "largest probability",
+        DoubtScore::Energy => "energy (how strongly any class speaks)",
     }
 }
 
@@ -149,6 +204,37 @@ pub fn family(family: impl Borrow<Family>) -> &'static str {
         Family::SeparableCnn => "fast CNN from scratch",
         Family::Cnn => "small CNN from scratch",
     }
+}
+
+/// A field of runs, settings or results for people.
+pub fn figure(name: &str) -> String {
+    let known = match name {
+        "accuracy" => "Train accuracy",
+        "loss" => "Train loss",
+        "val_accuracy" => "Validation accuracy",
+        "val_loss" => "Validation loss",
+        "test_ece" => "Expected calibration error on the test split",
+        "test_unsure" => "Unsure on the test split",
+        "asked_for" => "Family asked for",
+        "budget_seconds" => "Time for the search",
+        "learning_rate" => "Peak learning rate",
+        "augmentation" => "Random changes",
+        "clip_norm" => "Longest gradient",
+        "weight_average" => "Average of weights",
+        "input_size" => "Side that the network sees, in pixels",
+        "seconds" => "Training time",
+        "best_epoch" => "Epoch that was kept",
+        "parameters" => "Weights",
+        "model_bytes" => "Model size",
+        "milliseconds_per_picture" => "Time per picture",
+        other => {
+            let spaced = other.replace('_', " ");
+            let mut letters = spaced.chars();
+            let capital: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+            return format!("{capital}{}", letters.as_str());
+        }
+    };
+    known.to_owned()
 }
 
 /// A family in one word.

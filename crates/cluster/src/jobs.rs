@@ -41,6 +41,8 @@ pub(crate) struct Jobs {
 pub(crate) struct Observed {
     pub job: Job,
     pub state: JobState,
+    /// Whether it failed because something outside ended its program.
+    pub was_killed: bool,
 }
 
 impl Observed {
@@ -99,7 +101,8 @@ impl Jobs {
             if state == JobState::Waiting(None) {
                 state = JobState::Waiting(outcome::hindrance(&self.wording, &self.warnings(&job, &pods).await?));
             }
-            observed.push(Observed { job, state });
+            let was_killed = matches!(state, JobState::Failed(_)) && outcome::was_killed(&job, &pods);
+            observed.push(Observed { job, state, was_killed });
         }
         Ok(observed)
     }

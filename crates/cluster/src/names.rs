@@ -20,6 +20,9 @@ pub const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "fovea");
 /// Annotation of a trainer Job: the run's id.
 pub const RUN: &str = "fovea.dev/run";
 
+/// Annotation of a trainer Job: which attempt at the run it is, from 1; absent from the first.
+pub const ATTEMPT: &str = "fovea.dev/attempt";
+
 /// Annotation of a bake Job: registry name of the model.
 pub const MODEL: &str = "fovea.dev/model";
 
@@ -35,9 +38,13 @@ pub const BAKED_BY: &str = "fovea.dev/baked-by";
 /// Longest name of a Job: its pods carry it as the value of a label.
 const MAX_NAME: usize = 63;
 
-/// Name of the Job that works on a run. The same run always has the same name, so it never has two Jobs.
-pub fn train_job(run: &str) -> String {
-    dns_safe(&format!("train-{run}"))
+/// Name of the Job that works on a run, from 1 for the first attempt. It follows from both, so that an attempt never has two
+/// Jobs.
+pub fn train_job(run: &str, attempt: u32) -> String {
+    match attempt {
+        0 | 1 => dns_safe(&format!("train-{run}")),
+        again => dns_safe(&format!("train-{run}-{again}")),
+    }
 }
 
 /// Name of the Job that bakes a version.
@@ -72,7 +79,8 @@ mod tests {
 
     #[test]
     fn names_that_are_fit_stay_readable() {
-        assert_eq!(train_job("20261123-064512-123"), "train-20261123-064512-123");
+        assert_eq!(train_job("20261123-064512-123", 1), "train-20261123-064512-123");
+        assert_eq!(train_job("20261123-064512-123", 2), "train-20261123-064512-123-2");
         assert_eq!(bake_job("classifier", 3), "bake-classifier-v3");
     }
 
@@ -80,7 +88,7 @@ mod tests {
     fn other_names_are_made_fit_and_stay_apart() {
         let long = "x".repeat(100);
         let names =
-            [bake_job("Pets", 1), bake_job("pets_", 1), bake_job("pets.", 1), bake_job(&long, 1), train_job("a-")];
+            [bake_job("Pets", 1), bake_job("pets_", 1), bake_job("pets.", 1), bake_job(&long, 1), train_job("a-", 1)];
         for name in &names {
             assert!(name.len() <= MAX_NAME && !name.ends_with('-'), "{name}");
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");

@@ -10,6 +10,9 @@ use kube::ResourceExt;
 /// Longest part of a program's last words that becomes part of a reason, in characters.
 const LAST_WORDS: usize = 400;
 
+/// Exit codes above this one are of programs that a signal ended.
+const SIGNALLED: i32 = 128;
+
 /// What a Job does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobState {
@@ -133,6 +136,21 @@ fn failure(wording: &Wording, job: &Job, pods: &[Pod], failed: &JobCondition) ->
         Some(message) => format!("{who}'s Job failed, and its pod is gone: {message}"),
         None => format!("{who}'s Job failed, and its pod is gone"),
     })
+}
+
+/// Whether something outside ended the program of a Job that failed: its memory, its node or its pod was taken away. Not
+/// where its deadline was over, or where it ended by itself.
+pub(crate) fn was_killed(job: &Job, pods: &[Pod]) -> bool {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    if conditions.into_iter().any(|condition| condition.reason.as_deref() == Some("DeadlineExceeded")) {
+        return false;
+    }
+    let Some(status) = pods.iter().max_by_key(|pod| pod.creation_timestamp()).and_then(|pod| pod.status.as_ref())
+    else {
+        return true;
+    };
+    let ended = containers(status).find_map(|container| container.state.as_ref()?.terminated.as_ref());
+    ended.is_none_or(|ended| ended.exit_code > SIGNALLED || ended.reason.as_deref() == Some("OOMKilled"))
 }
 
 /// Why a pod ended badly.

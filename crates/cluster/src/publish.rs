@@ -99,7 +99,7 @@ impl Publisher {
         let path = pinned(&look.service, wish)?;
         let name = names::bake_job(&wish.model, wish.version);
         let observed = self.jobs.observe().await?;
-        if let Some(Observed { job, state }) = observed.iter().find(|observed| observed.job.name_any() == name) {
+        if let Some(Observed { job, state, .. }) = observed.iter().find(|observed| observed.job.name_any() == name) {
             let fails = matches!(state, JobState::Failed(_));
             let same_image = image(job) == look.service.spec.template.spec.image();
             if !fails && same_image && job.metadata.deletion_timestamp.is_none() && Wish::of(job).as_ref() == Some(wish)
@@ -133,7 +133,7 @@ impl Publisher {
     /// # Errors
     /// If the cluster refuses; what was not carried out is tried again next time
     pub async fn step(&self) -> Result<()> {
-        for Observed { job, state } in self.jobs.observe().await? {
+        for Observed { job, state, .. } in self.jobs.observe().await? {
             if let (JobState::Succeeded, Some(wish)) = (state, Wish::of(&job)) {
                 self.carry_out(&job, &wish).await?;
             }
@@ -160,7 +160,7 @@ impl Publisher {
     /// # Errors
     /// If the cluster does not tell
     pub async fn publications(&self) -> Result<Vec<Publication>> {
-        let told = |Observed { job, state }: Observed| {
+        let told = |Observed { job, state, .. }: Observed| {
             let Wish { model, version, percent } = Wish::of(&job)?;
             let (stage, reason) = match state {
                 JobState::Waiting(reason) => (Stage::Baking, reason),

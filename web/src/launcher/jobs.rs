@@ -1,8 +1,8 @@
 //! Trainers as Jobs of a Kubernetes cluster. They outlive this service: whoever comes next finds them again.
 //!
-//! Several replicas of the service look after the same runs, and need not know of each other. A run's Job has a name that
-//! follows from the run, so that starting it twice starts it once; what has become of it is read from the API server; and a
-//! run is marked as ended under its lock, only where it does not say so already.
+//! Several replicas of the service look after the same runs, and need not know of each other. The Job of an attempt at a run
+//! has a name that follows from both, so that starting it twice starts it once; what has become of it is read from the API
+//! server; and a run is marked as ended under its lock, only where it does not say so already.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,9 +16,9 @@ use cluster::{
     trainers::{TrainerJob, Trainers},
 };
 use futures_util::future::BoxFuture;
-use store::{Run, Volumes};
+use store::{Run, StoreError, Volumes};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::spawn_blocking,
     time::{self, Instant},
 };
@@ -48,6 +48,7 @@ struct Inner {
     volumes: Volumes,
     book: Mutex<Book>,
     wake: Notify,
+    ended: watch::Sender<u64>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -68,10 +69,10 @@ enum Step {
     Settle,
     /// Nothing now; what keeps it.
     Wait(Option<String>),
-    /// Make its Job.
-    Start,
-    /// Delete its Job.
-    Delete,
+    /// Make the Job of this attempt.
+    Start(u32),
+    /// Delete the Job of this attempt.
+    Delete(u32),
     /// Mark it as ended.
     Bury(RunState, String),
 }
@@ -85,6 +86,7 @@ impl ClusterJobs {
                 volumes,
                 book: Mutex::default(),
                 wake: Notify::new(),
+                ended: watch::Sender::new(0),
                 stopping: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
@@ -96,7 +98,7 @@ impl Launcher for ClusterJobs {
     fn start<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<(), LaunchError>> {
         Box::pin(async move {
             self.inner.book().open.insert(run.id().to_owned(), None);
-            self.inner.begin(run).await?;
+            self.inner.begin(run, 1).await?;
             self.inner.wake.notify_one();
             Ok(())
         })
@@ -106,17 +108,24 @@ impl Launcher for ClusterJobs {
         Box::pin(async move {
             // First: from now on nobody makes its Job again.
             let asked = run.clone();
-            spawn_blocking(move || asked.request_cancel()).await??;
+            let written = spawn_blocking(move || {
+                asked.request_cancel()?;
+                asked.written_status()
+            });
+            let begun = written.await??.attempts;
             self.inner.book().open.entry(run.id().to_owned()).or_default();
-            let deleted = self.inner.trainers.cancel(run.id()).await;
-            self.inner.wake.notify_one();
-            match deleted {
-                Err(error) if error.is_passing() => {
-                    tracing::warn!(run = run.id(), error = chain(&error), "its Job is deleted later");
-                    Ok(())
+            // The one that works, and the one that may be about to follow it.
+            for attempt in begun.max(1)..=begun + 1 {
+                let deleted = self.inner.trainers.cancel(run.id(), attempt).await;
+                self.inner.wake.notify_one();
+                match deleted {
+                    Err(error) if error.is_passing() => {
+                        tracing::warn!(run = run.id(), error = chain(&error), "its Job is deleted later");
+                    }
+                    other => other?,
                 }
-                other => Ok(other?),
             }
+            Ok(())
         })
     }
 
@@ -131,11 +140,17 @@ impl Launcher for ClusterJobs {
         self.inner.book().open.get(run).cloned().flatten()
     }
 
+    fn ended(&self) -> watch::Receiver<u64> {
+        self.inner.ended.subscribe()
+    }
+
     fn log<'a>(&'a self, run: &'a Run, bytes: u64) -> BoxFuture<'a, Result<String, LaunchError>> {
         Box::pin(async move {
             let kept = run.clone();
-            let kept = spawn_blocking(move || kept.log_tail(bytes)).await?;
-            if kept.is_empty() { Ok(self.inner.trainers.log(run.id(), bytes).await?) } else { Ok(kept) }
+            let kept =
+                spawn_blocking(move || Ok::<_, StoreError>((kept.log_tail(bytes), kept.written_status()?.attempts)));
+            let (kept, begun) = kept.await??;
+            if kept.is_empty() { Ok(self.inner.trainers.log(run.id(), begun.max(1), bytes).await?) } else { Ok(kept) }
         })
     }
 
@@ -165,6 +180,7 @@ impl Inner {
         let mut book = self.book();
         book.open.remove(run);
         book.settled.insert(run.to_owned());
+        self.ended.send_modify(|ended| *ended += 1);
     }
 
     async fn look_after(self: Arc<Self>) {
@@ -211,7 +227,7 @@ impl Inner {
                 self.settle(&id);
                 continue;
             };
-            let job = jobs.iter().find(|job| job.run == id).cloned();
+            let job = jobs.iter().filter(|job| job.run == id).max_by_key(|job| job.attempt).cloned();
             self.tend(run, job).await?;
         }
         Ok(())
@@ -230,17 +246,16 @@ impl Inner {
     }
 
     async fn tend(self: &Arc<Self>, run: Run, job: Option<TrainerJob>) -> Result<(), LaunchError> {
-        let state = job.map(|job| job.state);
-        let (judged, seen) = (run.clone(), state.clone());
+        let (judged, seen) = (run.clone(), job.clone());
         let step = spawn_blocking(move || judge(&judged, seen.as_ref())).await??;
-        if matches!(step, Step::Settle | Step::Bury(..)) && state.is_some() {
-            self.keep_log(&run).await;
+        if let Some(job) = job.filter(|_| matches!(step, Step::Settle | Step::Bury(..))) {
+            self.keep_log(&run, job.attempt).await;
         }
         match step {
             Step::Settle => self.settle(run.id()),
             Step::Wait(hindrance) => self.note(run.id(), hindrance),
-            Step::Start => self.begin(&run).await?,
-            Step::Delete => self.trainers.cancel(run.id()).await?,
+            Step::Start(attempt) => self.begin(&run, attempt).await?,
+            Step::Delete(attempt) => self.trainers.cancel(run.id(), attempt).await?,
             Step::Bury(how, reason) => {
                 let dead = run.clone();
                 if spawn_blocking(move || bury(&dead, how, &reason)).await? {
@@ -251,11 +266,11 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes a run's Job. What the cluster will not do however often it is asked is the run's end.
-    async fn begin(&self, run: &Run) -> Result<(), LaunchError> {
-        let hindrance = match self.trainers.start(run.id()).await {
+    /// Makes the Job of an attempt at a run. What the cluster will not do however often it is asked is the run's end.
+    async fn begin(&self, run: &Run, attempt: u32) -> Result<(), LaunchError> {
+        let hindrance = match self.trainers.start(run.id(), attempt).await {
             Ok(made) => {
-                tracing::info!(run = run.id(), made, "the run has a Job");
+                tracing::info!(run = run.id(), attempt, made, "the run has a Job");
                 None
             }
             Err(error) if error.is_passing() => {
@@ -278,8 +293,8 @@ impl Inner {
     }
 
     /// Keeps what a trainer printed, for its pod will not stay. That it cannot be kept is no reason to stop.
-    async fn keep_log(&self, run: &Run) {
-        match self.trainers.log(run.id(), KEPT_LOG_BYTES).await {
+    async fn keep_log(&self, run: &Run, attempt: u32) {
+        match self.trainers.log(run.id(), attempt, KEPT_LOG_BYTES).await {
             Ok(log) if !log.is_empty() => {
                 let path = run.log_path();
                 let kept = spawn_blocking(move || store::write_atomic(&path, log.as_bytes())).await;
@@ -293,29 +308,41 @@ impl Inner {
     }
 }
 
-/// What is to be done about a run, whose Job was looked at before; blocks on the disk.
-fn judge(run: &Run, job: Option<&JobState>) -> store::Result<Step> {
-    let state = run.written_status()?.state;
-    let works = matches!(job, Some(JobState::Waiting(_) | JobState::Running));
-    if state.is_final() {
+/// What is to be done about a run, whose newest Job was looked at before; blocks on the disk.
+fn judge(run: &Run, job: Option<&TrainerJob>) -> store::Result<Step> {
+    let written = run.written_status()?;
+    let works = matches!(job, Some(TrainerJob { state: JobState::Waiting(_) | JobState::Running, .. }));
+    if written.state.is_final() {
         // Its log is kept when it has printed its last.
         return Ok(if works { Step::Wait(None) } else { Step::Settle });
     }
     let cancelled = run.cancel_requested();
     // Only a running trainer has the lock; a queued one's must not find it taken by somebody who looks.
-    let locked = || state == RunState::Running && run.is_locked();
+    let locked = || written.state == RunState::Running && run.is_locked();
     let end = |reason: &str| {
         let how = if cancelled { RunState::Cancelled } else { RunState::Failed };
         Step::Bury(how, if cancelled { "cancelled".to_owned() } else { reason.to_owned() })
     };
-    Ok(match job {
-        Some(JobState::Waiting(_) | JobState::Running) if cancelled => Step::Delete,
-        Some(JobState::Waiting(hindrance)) => Step::Wait(hindrance.clone()),
-        Some(JobState::Running) => Step::Wait(None),
-        Some(JobState::Failed(reason)) => end(reason),
-        Some(JobState::Succeeded) => end("the trainer ended without finishing the run"),
-        None if locked() => Step::Wait(None),
-        None if state == RunState::Queued && !cancelled => Step::Start,
-        None => end("the trainer's Job is gone: somebody deleted it before the run had ended"),
+    // The attempt that the status tells of; a trainer that does not count itself is the first.
+    let begun = written.attempts.max(1);
+    let Some(TrainerJob { attempt, state, was_killed, .. }) = job else {
+        return Ok(match written.state {
+            _ if locked() => Step::Wait(None),
+            RunState::Queued if !cancelled => Step::Start(1),
+            _ if run.may_go_on(&written) => Step::Start(begun + 1),
+            _ => end("the trainer's Job is gone: somebody deleted it before the run had ended"),
+        });
+    };
+    Ok(match state {
+        JobState::Waiting(_) | JobState::Running if cancelled => Step::Delete(*attempt),
+        JobState::Waiting(hindrance) => Step::Wait(hindrance.clone()),
+        JobState::Running => Step::Wait(None),
+        // A trainer that never began would not begin the next time either.
+        JobState::Failed(_) if *was_killed && *attempt == begun && run.may_go_on(&written) => match run.is_locked() {
+            true => Step::Wait(None),
+            false => Step::Start(begun + 1),
+        },
+        JobState::Failed(reason) => end(reason),
+        JobState::Succeeded => end("the trainer ended without finishing the run"),
     })
 }

@@ -1,8 +1,8 @@
 //! Trainers as processes of this machine: each a child in a process group of its own.
 //!
-//! A run whose trainer ends without a last
-//! status is marked failed with the reason. A trainer outlives a service that is killed; the next service finds it
-//! again by its lock and looks after it.
+//! A run whose trainer dies is taken up by another one, which goes on where the dead one stopped; one whose trainer ends
+//! without a last status is marked failed with the reason. A trainer outlives a service that is killed; the next service
+//! finds it again by its lock and looks after it.
 
 use std::{
     collections::HashMap,
@@ -18,15 +18,18 @@ use std::{
 use api::train::RunState;
 use futures_util::future::BoxFuture;
 use rustix::process::{Pid, Signal, kill_process_group};
-use store::{Run, Volumes};
+use store::{MAX_ATTEMPTS, Run, Volumes};
 use tokio::{
     process::{Child, Command},
-    sync::Semaphore,
+    sync::watch,
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{LaunchError, Launcher, bury};
+use super::{
+    LaunchError, Launcher, bury,
+    places::{Place, Places, Ticket},
+};
 use crate::error::chain;
 
 /// How often a trainer that is not our child is looked at.
@@ -51,29 +54,38 @@ pub struct LocalProcess {
 struct Inner {
     program: PathBuf,
     volumes: Volumes,
-    slots: Semaphore,
+    places: Arc<Places>,
     supervised: Mutex<HashMap<String, Control>>,
+    ended: watch::Sender<u64>,
     tasks: TaskTracker,
+}
+
+/// How a run's supervisor begins.
+#[derive(Debug)]
+enum Begin {
+    /// With a trainer of its own, when it is its turn.
+    Waiting(Ticket),
+    /// With a trainer that an earlier service started.
+    Working(Place),
 }
 
 /// How a run's supervisor is told to end its trainer.
 #[derive(Clone, Debug, Default)]
 struct Control {
-    /// Cancelled when its trainer begins.
-    has_room: CancellationToken,
     cancel: CancellationToken,
     kill: CancellationToken,
 }
 
 impl LocalProcess {
-    /// Runs `program`, at most `slots` of it at once.
-    pub fn new(program: PathBuf, volumes: Volumes, slots: usize) -> Self {
+    /// Runs `program`, at most `places` of it at once.
+    pub fn new(program: PathBuf, volumes: Volumes, places: usize) -> Self {
         Self {
             inner: Arc::new(Inner {
                 program,
                 volumes,
-                slots: Semaphore::new(slots),
+                places: Places::new(places),
                 supervised: Mutex::default(),
+                ended: watch::Sender::new(0),
                 tasks: TaskTracker::new(),
             }),
         }
@@ -83,8 +95,8 @@ impl LocalProcess {
 impl Launcher for LocalProcess {
     fn start<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<(), LaunchError>> {
         Box::pin(async move {
-            self.inner.supervise(run.clone(), Inner::train)?;
-            Ok(())
+            let ticket = self.inner.places.queue(run.id());
+            self.inner.supervise(run.clone(), Begin::Waiting(ticket))
         })
     }
 
@@ -105,20 +117,29 @@ impl Launcher for LocalProcess {
 
     fn recover(&self) -> BoxFuture<'_, Result<(), LaunchError>> {
         Box::pin(async move {
-            for run in self.inner.volumes.runs()? {
-                let state = run.written_status()?.state;
-                if state.is_final() {
+            // Oldest first, so that they wait in that order.
+            for run in self.inner.volumes.runs()?.into_iter().rev() {
+                let written = run.written_status()?;
+                if written.state.is_final() {
                     continue;
                 }
+                let queue = || Begin::Waiting(self.inner.places.queue(run.id()));
                 if run.is_locked() {
                     tracing::info!(run = run.id(), "a trainer of an earlier service still works");
-                    self.inner.supervise(run, Inner::adopt)?;
-                } else if state == RunState::Queued && !run.cancel_requested() {
+                    self.inner.supervise(run, Begin::Working(self.inner.places.take()))?;
+                } else if run.cancel_requested() {
+                    bury(&run, RunState::Cancelled, "cancelled");
+                } else if written.state == RunState::Queued {
                     tracing::info!(run = run.id(), "starting a run that was waiting");
-                    self.inner.supervise(run, Inner::train)?;
+                    let begin = queue();
+                    self.inner.supervise(run, begin)?;
+                } else if run.may_go_on(&written) {
+                    tracing::warn!(run = run.id(), "its trainer died with an earlier service; another one goes on");
+                    let begin = queue();
+                    self.inner.supervise(run, begin)?;
                 } else {
-                    let how = if run.cancel_requested() { RunState::Cancelled } else { RunState::Failed };
-                    bury(&run, how, "the trainer ended while the service was not there to see why");
+                    let reason = "the trainer ended while the service was not there to see why";
+                    bury(&run, RunState::Failed, &with_deaths(&run, reason));
                 }
             }
             Ok(())
@@ -126,8 +147,20 @@ impl Launcher for LocalProcess {
     }
 
     fn hindrance(&self, run: &str) -> Option<String> {
-        let waits = self.inner.controls().get(run).is_some_and(|control| !control.has_room.is_cancelled());
-        waits.then(|| "waiting for another run to end: as many trainers work as may at once".to_owned())
+        let front = match self.inner.places.ahead(run)? {
+            0 => "it is the next one".to_owned(),
+            1 => "1 run is in front of this one".to_owned(),
+            n => format!("{n} runs are in front of this one"),
+        };
+        Some(format!("waiting for another run to end, as many trainers work as may at once; {front}"))
+    }
+
+    fn ahead(&self, run: &str) -> Option<usize> {
+        self.inner.places.ahead(run)
+    }
+
+    fn ended(&self) -> watch::Receiver<u64> {
+        self.inner.ended.subscribe()
     }
 
     fn log<'a>(&'a self, run: &'a Run, bytes: u64) -> BoxFuture<'a, Result<String, LaunchError>> {
@@ -162,10 +195,7 @@ impl Inner {
     }
 
     /// Hands a run to a task of its own, unless it has one.
-    fn supervise<F>(self: &Arc<Self>, run: Run, work: fn(Arc<Self>, Run, Control) -> F) -> Result<(), LaunchError>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    fn supervise(self: &Arc<Self>, run: Run, begin: Begin) -> Result<(), LaunchError> {
         let mut controls = self.controls();
         if self.tasks.is_closed() {
             return Err(LaunchError::Stopping);
@@ -177,55 +207,72 @@ impl Inner {
         controls.insert(run.id().to_owned(), control.clone());
         let this = self.clone();
         self.tasks.spawn(async move {
-            let id = run.id().to_owned();
-            work(this.clone(), run, control).await;
-            this.controls().remove(&id);
+            this.look_after(&run, &control, begin).await;
+            this.controls().remove(run.id());
+            this.ended.send_modify(|ended| *ended += 1);
         });
         Ok(())
     }
 
-    /// Waits for room, trains, and sees to it that the run has an end.
-    async fn train(self: Arc<Self>, run: Run, control: Control) {
-        let _slot = tokio::select! {
-            slot = self.slots.acquire() => slot,
-            () = control.cancel.cancelled() => {
-                bury(&run, RunState::Cancelled, "cancelled before training began");
-                return;
+    /// Sees to it that the run has an end.
+    async fn look_after(&self, run: &Run, control: &Control, begin: Begin) {
+        let _place = match begin {
+            Begin::Waiting(ticket) => tokio::select! {
+                place = ticket.admitted() => place,
+                () = control.cancel.cancelled() => {
+                    bury(run, RunState::Cancelled, "cancelled before training began");
+                    return;
+                }
+            },
+            Begin::Working(place) => {
+                if self.adopt(run, control).await == Outcome::Ended {
+                    return;
+                }
+                place
             }
         };
-        control.has_room.cancel();
-        let mut child = match self.spawn(&run) {
+        // A trainer that dies before it counts itself is not followed for ever.
+        for _ in 0..MAX_ATTEMPTS {
+            if self.train(run, control).await == Outcome::Ended {
+                return;
+            }
+        }
+        bury(run, RunState::Failed, "its trainers died one after the other");
+    }
+
+    /// Has a trainer work on the run.
+    async fn train(&self, run: &Run, control: &Control) -> Outcome {
+        let mut child = match self.spawn(run) {
             Ok(child) => child,
             Err(e) => {
                 let reason = format!("cannot start the trainer {}: {e}", self.program.display());
-                bury(&run, RunState::Failed, &reason);
-                return;
+                bury(run, RunState::Failed, &reason);
+                return Outcome::Ended;
             }
         };
-        match wait(&mut child, &control).await {
-            Ok(status) => conclude(&run, &status),
+        match wait(&mut child, control).await {
+            Ok(status) => conclude(run, &ending(&status), status.signal().is_some()),
             Err(e) => {
-                bury(&run, RunState::Failed, &format!("cannot wait for the trainer: {e}"));
+                bury(run, RunState::Failed, &format!("cannot wait for the trainer: {e}"));
+                Outcome::Ended
             }
         }
     }
 
-    /// Looks after a trainer that an earlier service started.
-    async fn adopt(self: Arc<Self>, run: Run, control: Control) {
-        control.has_room.cancel();
+    /// Looks after a trainer that an earlier service started, to its end.
+    async fn adopt(&self, run: &Run, control: &Control) -> Outcome {
         let mut interval = time::interval(ADOPTED_INTERVAL);
         loop {
             tokio::select! {
                 _ = interval.tick() => {}
                 () = control.kill.cancelled() => {
                     tracing::warn!(run = run.id(), "left behind: its trainer is no child of this service");
-                    return;
+                    return Outcome::Ended;
                 }
             }
             if !run.is_locked() {
-                let how = if run.cancel_requested() { RunState::Cancelled } else { RunState::Failed };
-                bury(&run, how, &with_last_line(&run, "the trainer ended without finishing the run"));
-                return;
+                // Nobody can tell how it ended. What it would not finish again ends with the last attempt.
+                return conclude(run, "the trainer ended without finishing the run", true);
             }
         }
     }
@@ -266,15 +313,41 @@ async fn wait(child: &mut Child, control: &Control) -> io::Result<ExitStatus> {
     child.wait().await
 }
 
-/// Sees to it that a run whose trainer has ended says so.
-fn conclude(run: &Run, status: &ExitStatus) {
-    if run.written_status().is_ok_and(|written| written.state.is_final()) {
-        return;
+/// What becomes of a run after its trainer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It has an end.
+    Ended,
+    /// Another trainer is to go on.
+    Unfinished,
+}
+
+/// Sees to it that a run whose trainer has ended says so, unless the trainer was killed and another one may go on.
+fn conclude(run: &Run, ending: &str, was_killed: bool) -> Outcome {
+    let Ok(written) = run.written_status() else {
+        bury(run, RunState::Failed, ending);
+        return Outcome::Ended;
+    };
+    if written.state.is_final() {
+        return Outcome::Ended;
+    }
+    if was_killed && run.may_go_on(&written) {
+        tracing::warn!(run = run.id(), attempts = written.attempts, ending, "another trainer goes on");
+        return Outcome::Unfinished;
     }
     if run.cancel_requested() {
         bury(run, RunState::Cancelled, "cancelled");
     } else {
-        bury(run, RunState::Failed, &with_last_line(run, &ending(status)));
+        bury(run, RunState::Failed, &with_last_line(run, &with_deaths(run, ending)));
+    }
+    Outcome::Ended
+}
+
+/// Says how many trainers a run has had, if there were several.
+fn with_deaths(run: &Run, ending: &str) -> String {
+    match run.written_status().map_or(0, |written| written.attempts) {
+        0 | 1 => ending.to_owned(),
+        n => format!("{ending}; it was the trainer number {n} on this run"),
     }
 }
 

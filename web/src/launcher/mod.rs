@@ -4,6 +4,7 @@
 
 mod jobs;
 mod local;
+mod places;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use api::train::RunState;
 use cluster::ClusterError;
 use futures_util::future::BoxFuture;
 use store::{Run, StoreError};
+use tokio::sync::watch;
 
 use crate::error::chain;
 
@@ -46,11 +48,19 @@ pub trait Launcher: Send + Sync {
     fn stop<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<(), LaunchError>>;
 
     /// Takes care of every run that an earlier service left without an end: a living trainer is looked after, a queued
-    /// run is started, a dead one is marked failed.
+    /// run is started, one whose trainer died is taken up by another, or marked failed if too many have died.
     fn recover(&self) -> BoxFuture<'_, Result<(), LaunchError>>;
 
     /// What a run that has not begun waits for, in a sentence, if that is known.
     fn hindrance(&self, run: &str) -> Option<String>;
+
+    /// How many runs begin before this one; `None` if it does not wait, or waits where somebody else decides.
+    fn ahead(&self, _run: &str) -> Option<usize> {
+        None
+    }
+
+    /// Changes whenever a run has ended that was looked after here.
+    fn ended(&self) -> watch::Receiver<u64>;
 
     /// The last lines of what a run's trainer printed, at most so many bytes.
     fn log<'a>(&'a self, run: &'a Run, bytes: u64) -> BoxFuture<'a, Result<String, LaunchError>>;

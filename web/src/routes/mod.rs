@@ -1,5 +1,8 @@
 //! All routes of the service, and the description of the REST part.
 
+mod charts;
+mod compare_page;
+mod dataset_page;
 mod datasets;
 mod diagnosis;
 mod functions;
@@ -10,7 +13,9 @@ mod models_page;
 mod original;
 mod pages;
 mod predict;
+mod run_page;
 mod runs;
+mod runs_page;
 
 use axum::{
     Json, Router,
@@ -30,6 +35,9 @@ use crate::{
     receive::FORM_OVERHEAD_BYTES,
     state::AppState,
 };
+
+/// Most of a form that names pictures to be left out.
+const REMOVED_BYTES: usize = 16 << 20;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -64,18 +72,30 @@ pub fn app(state: AppState) -> Router {
         .route("/datasets", post(pages::upload).layer(upload_limit))
         .route("/uploads/{id}", get(pages::upload_state))
         .route("/uploads/{id}/live", get(pages::upload_live))
-        .route("/datasets/{id}", get(pages::dataset))
-        .route("/datasets/{id}/train", post(pages::start_run))
-        .route("/runs", get(pages::runs))
-        .route("/runs/{id}", get(pages::run))
-        .route("/runs/{id}/live", get(pages::run_live))
-        .route("/runs/{id}/cancel", post(pages::cancel_run))
-        .route("/results_page", get(pages::newest_run))
+        .route("/datasets/{id}", get(dataset_page::show))
+        .route("/datasets/{id}/train", post(dataset_page::train))
+        .route("/datasets/{id}/derive", post(dataset_page::derive).layer(DefaultBodyLimit::max(REMOVED_BYTES)))
+        .route("/datasets/{id}/delete", post(dataset_page::delete))
+        .route("/datasets/{id}/charts/{file}", get(dataset_page::chart))
+        .route("/runs", get(runs_page::list))
+        .route("/runs/{id}", get(run_page::show))
+        .route("/runs/{id}/live", get(run_page::live))
+        .route("/runs/{id}/cancel", post(run_page::cancel))
+        .route("/runs/{id}/retry", post(run_page::retry))
+        .route("/runs/{id}/label", post(run_page::set_label))
+        .route("/runs/{id}/delete", post(run_page::delete))
+        .route("/runs/{id}/pictures", get(run_page::pictures))
+        .route("/runs/{id}/charts/{file}", get(run_page::chart))
+        .route("/compare", get(compare_page::show))
+        .route("/compare/charts/{file}", get(compare_page::chart))
+        .route("/results_page", get(runs_page::newest))
         .route("/inference_page", get(pages::classify))
         .route("/classify", get(pages::classify))
         .route("/inference_page_2", get(pages::classify).post(pages::classify_form).layer(body_limit))
         .route("/models", get(models_page::models))
         .route("/models/live", get(models_page::live))
+        .route("/models/{name}/{version}", get(models_page::card))
+        .route("/models/{name}/{version}/charts/{file}", get(models_page::chart))
         .route("/models/{name}/current", post(models_page::publish))
         .route("/functions", get(functions_page::functions))
         .route("/functions/live", get(functions_page::live))

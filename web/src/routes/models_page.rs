@@ -1,18 +1,23 @@
 //! The page of the models: the registry, the live split read back from the engine, and the form that publishes.
 
-use api::functions::Status;
+use api::{card, functions::Status, train::Results};
 use axum::{
     Form,
     extract::{Path, State},
-    response::{Html, Redirect},
+    response::{Html, Redirect, Response},
 };
 use store::Volumes;
 
-use super::models::{self, Chosen};
+use super::{
+    charts,
+    models::{self, Chosen},
+    pages::{Page, part_of, quick_status},
+};
 use crate::{
+    chart::{self, Figure},
     error::{Result, chain},
     functions::Usage,
-    pages::{self, NamedModel, page},
+    pages::{self, Charts, ListedVersion, NamedModel, page},
     state::AppState,
 };
 
@@ -52,12 +57,21 @@ fn named(volumes: &Volumes, name: String, status: Option<&Status>) -> Result<Nam
     let current = volumes.current(&name)?;
     let mut is_served = false;
     let mut versions = vec![];
-    for manifest in volumes.versions(&name)?.into_iter().map(|version| version.manifest) {
+    for version in volumes.versions(&name)? {
+        let (results, bytes) = (version.results().ok(), version.bytes());
+        let manifest = version.manifest;
         let told = status.and_then(|status| Usage::of(status, &name, manifest.version));
         is_served |= told.is_some();
         // Where nobody tells, the registry's own pointer is what functions follow.
         let pointed = Usage { percent: if current == Some(manifest.version) { 100 } else { 0 }, publication: None };
-        versions.push((manifest, told.unwrap_or(pointed)));
+        versions.push(ListedVersion {
+            manifest,
+            usage: told.unwrap_or(pointed),
+            gate: results.as_ref().and_then(|results| results.promotion.clone()),
+            input_size: results.as_ref().map(|results| results.settings.input_size),
+            milliseconds_per_picture: results.and_then(|results| results.milliseconds_per_picture),
+            bytes,
+        });
     }
     Ok(NamedModel { name, versions, is_served })
 }
@@ -70,4 +84,51 @@ pub async fn publish(
 ) -> Result<Redirect> {
     models::publish(&state, &name, version, percent).await?;
     Ok(Redirect::to("/models"))
+}
+
+/// `GET /models/{name}/{version}`: the card of a version.
+pub async fn card(State(state): State<AppState>, Path((name, version)): Path<(String, u32)>) -> Page {
+    let status = quick_status(&state).await;
+    let card = state.on_volumes(move |volumes| {
+        let found = volumes.version(&name, version)?;
+        let results = found.results()?;
+        let dataset = volumes.dataset(&found.manifest.dataset).ok().map(|dataset| dataset.manifest);
+        let card = card::Card::of(&found.manifest, &results, dataset.as_ref());
+        Ok(pages::Card {
+            nav: "models",
+            percent: part_of(volumes, status.as_ref(), &name, version)?,
+            bytes: found.bytes(),
+            balance: (!card.data.classes.is_empty()).then(|| chart::classes(&card.data.classes)),
+            confusion: chart::confusion(&results),
+            per_class: chart::per_class(&results.per_class),
+            reliability: results.calibration.as_ref().map(chart::reliability),
+            settings: pages::settings(&results),
+            charts: Charts::below(&format!("/models/{name}/{version}")),
+            card,
+        })
+    });
+    page(&card.await?)
+}
+
+/// `GET /models/{name}/{version}/charts/{file}`: a chart or table of its card as a file.
+pub async fn chart(
+    State(state): State<AppState>,
+    Path((name, version, file)): Path<(String, u32, String)>,
+) -> Result<Response> {
+    let of = format!("{name}-v{version}");
+    let figures = state.on_volumes(move |volumes| {
+        let found = volumes.version(&name, version)?;
+        let dataset = volumes.dataset(&found.manifest.dataset).ok().map(|dataset| dataset.manifest);
+        let results = found.results()?;
+        let card = card::Card::of(&found.manifest, &results, dataset.as_ref());
+        let mut figures = figures(&results);
+        figures.push(chart::classes(&card.data.classes));
+        Ok(figures)
+    });
+    charts::file(&figures.await?, &of, &file)
+}
+
+fn figures(results: &Results) -> Vec<Figure> {
+    let reliability = results.calibration.as_ref().map(chart::reliability);
+    [Some(chart::per_class(&results.per_class)), chart::confusion(results), reliability].into_iter().flatten().collect()
 }

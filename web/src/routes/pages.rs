@@ -1,44 +1,32 @@
-//! Handlers of the pages: gather what a template shows, translate forms.
+//! Handlers of the start page, of uploads and of classification: gather what a template shows, translate forms.
 
 use std::time::Duration;
 
-use api::{dataset::Split, functions::Status, model::ModelManifest, train::RunState};
+use api::{functions::Status, model::ModelManifest};
 use axum::{
-    Form,
     extract::{Path, Request, State},
     response::{Html, IntoResponse, Redirect, Response},
 };
 use http::StatusCode;
-use store::{Dataset, Run, Volumes};
+use store::Volumes;
 use tokio::time;
 
-use super::{predict::predict_form, runs as run_routes};
+use super::predict::predict_form;
 use crate::{
-    chart,
     error::Result,
-    form::{self, Typed},
     functions::Usage,
     inference::Wanted,
     pages::{self, page},
     receive,
-    runs::{self, Asked, Live, RunView},
+    runs::RunView,
     state::AppState,
     uploads::UploadState,
 };
 
-/// Sample pictures shown of each class.
-const SAMPLES: usize = 8;
-
-/// Classes of which samples are shown.
-const SAMPLED_CLASSES: usize = 40;
-
-/// Bytes of the trainer's log on the page of a run that did not succeed.
-const LOG_BYTES: u64 = 4 << 10;
-
 /// How long a page waits for what it can do without.
 const QUICK: Duration = Duration::from_secs(2);
 
-type Page = Result<Html<String>>;
+pub(super) type Page = Result<Html<String>>;
 
 /// `GET /`.
 pub async fn home(State(state): State<AppState>) -> Page {
@@ -56,7 +44,7 @@ pub async fn home(State(state): State<AppState>) -> Page {
 }
 
 /// What the engine tells, or nothing where that takes too long for a page that is about something else.
-async fn quick_status(state: &AppState) -> Option<Status> {
+pub(super) async fn quick_status(state: &AppState) -> Option<Status> {
     if !state.functions.is_known() {
         return None;
     }
@@ -64,7 +52,7 @@ async fn quick_status(state: &AppState) -> Option<Status> {
 }
 
 /// A version's part of the requests in percent; by the registry's own pointer where no engine tells.
-fn part_of(volumes: &Volumes, status: Option<&Status>, model: &str, version: u32) -> Result<u32> {
+pub(super) fn part_of(volumes: &Volumes, status: Option<&Status>, model: &str, version: u32) -> Result<u32> {
     match status.and_then(|status| Usage::of(status, model, version)) {
         Some(usage) => Ok(usage.percent),
         None => Ok(if volumes.current(model)? == Some(version) { 100 } else { 0 }),
@@ -112,134 +100,6 @@ pub async fn upload_state(State(state): State<AppState>, Path(id): Path<String>)
 pub async fn upload_live(State(state): State<AppState>, Path(id): Path<String>) -> Page {
     let view = state.uploads.find(&id)?.borrow().clone();
     page(&pages::UploadLive { view })
-}
-
-/// `GET /datasets/{id}`.
-pub async fn dataset(State(state): State<AppState>, Path(id): Path<String>) -> Page {
-    page(&dataset_page(&state, id, Typed::new(), vec![]).await?)
-}
-
-async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<String>) -> Result<pages::Dataset> {
-    let (backbones, model) = (state.config.backbones.clone(), state.config.model.clone());
-    state
-        .on_volumes(move |volumes| {
-            let dataset = volumes.dataset(&id)?;
-            Ok(pages::Dataset {
-                nav: "train",
-                samples: samples(&dataset)?,
-                rejects: pages::Rejects::by_reason(&dataset.manifest.rejected),
-                form: form::Form::new(&backbones, runs::picture_side(&dataset), &model, &typed, &wrong),
-                form_open: !wrong.is_empty(),
-                m: dataset.manifest,
-            })
-        })
-        .await
-}
-
-/// The first pictures of each class.
-fn samples(dataset: &Dataset) -> Result<Vec<pages::Sample>> {
-    let labels = dataset.labels();
-    let mut samples: Vec<_> = labels.into_iter().map(|label| pages::Sample { label, rows: vec![] }).collect();
-    let mut first_row = 0;
-    for split in Split::ALL {
-        let pixels = dataset.pixels(split)?;
-        for (row, label) in (first_row..).zip(pixels.labels()) {
-            let sample = &mut samples[*label as usize];
-            if sample.rows.len() < SAMPLES {
-                sample.rows.push(row);
-            }
-        }
-        first_row += pixels.len() as u64;
-    }
-    samples.truncate(SAMPLED_CLASSES);
-    Ok(samples)
-}
-
-/// `POST /datasets/{id}/train`: starts a run, or shows the form again with what is wrong.
-pub async fn start_run(
-    State(state): State<AppState>,
-    Path(id): Path<String>,
-    Form(typed): Form<Typed>,
-) -> Result<Response> {
-    let backbones = state.config.backbones.clone();
-    let dataset = id.clone();
-    let side = state.on_volumes(move |volumes| Ok(runs::picture_side(&volumes.dataset(&dataset)?))).await?;
-    let model = typed.get("model").map(|model| model.trim().to_owned()).filter(|model| !model.is_empty());
-    let mut wrong = vec![];
-    if let Some(Err(e)) = model.as_deref().map(|model| store::check_name("model", model)) {
-        wrong.push(e.to_string());
-    }
-    let (hyperparameters, unreadable) = form::parse(&typed);
-    wrong.extend(unreadable);
-    wrong.extend(hyperparameters.resolve(&backbones, side).err().into_iter().flatten());
-    if wrong.is_empty() {
-        let run = runs::create(&state, Asked { dataset: Some(id), hyperparameters, model }).await?;
-        return Ok(Redirect::to(&format!("/runs/{}", run.id())).into_response());
-    }
-    let html = page(&dataset_page(&state, id, typed, wrong).await?)?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, html).into_response())
-}
-
-/// `GET /runs`.
-pub async fn runs(State(state): State<AppState>) -> Page {
-    let runs = state.on_volumes(|volumes| {
-        let view = |run: &Run| {
-            let view = RunView::of(run)?;
-            let succeeded = view.status.state == RunState::Succeeded;
-            let results = if succeeded { run.results()? } else { None };
-            Ok((view, results.and_then(|results| results.test_accuracy)))
-        };
-        volumes.runs()?.iter().map(view).collect()
-    });
-    page(&pages::Runs { nav: "runs", runs: runs.await? })
-}
-
-/// `GET /runs/{id}`: live progress, then the results.
-pub async fn run(State(state): State<AppState>, Path(id): Path<String>) -> Page {
-    let hindrance = state.launcher.hindrance(&id);
-    let status = quick_status(&state).await;
-    let page_of_run = state.on_volumes(move |volumes| {
-        let run = volumes.run(&id)?;
-        let view = RunView::of(&run)?;
-        let live = Live::of(&run, hindrance)?;
-        let succeeded = view.status.state == RunState::Succeeded;
-        let results = if succeeded { run.results()? } else { None };
-        let curves = results.as_ref().map_or(&live.curves, |results| &results.curves);
-        Ok(pages::Run {
-            nav: "runs",
-            accuracy_chart: chart::accuracy(curves),
-            loss_chart: chart::loss(curves),
-            is_current: match view.status.version {
-                Some(version) => part_of(volumes, status.as_ref(), &view.model, version)? > 0,
-                None => false,
-            },
-            log: if succeeded { String::new() } else { run.log_tail(LOG_BYTES) },
-            dataset_name: volumes.dataset(&view.dataset).map_or(view.dataset.clone(), |dataset| dataset.manifest.name),
-            run: view,
-            live,
-            results,
-        })
-    });
-    page(&page_of_run.await?)
-}
-
-/// `GET /runs/{id}/live`: the part of the page that changes.
-pub async fn run_live(State(state): State<AppState>, Path(id): Path<String>) -> Page {
-    let hindrance = state.launcher.hindrance(&id);
-    let live = state.on_volumes(move |volumes| Live::of(&volumes.run(&id)?, hindrance)).await?;
-    page(&pages::RunLive { accuracy_chart: chart::accuracy(&live.curves), loss_chart: chart::loss(&live.curves), live })
-}
-
-/// `POST /runs/{id}/cancel`.
-pub async fn cancel_run(State(state): State<AppState>, Path(id): Path<String>) -> Result<Redirect> {
-    let run = run_routes::stop(&state, id).await?;
-    Ok(Redirect::to(&format!("/runs/{}", run.id())))
-}
-
-/// `GET /results_page`: the newest run.
-pub async fn newest_run(State(state): State<AppState>) -> Result<Redirect> {
-    let run = state.on_volumes(|volumes| Ok(volumes.runs()?.into_iter().next())).await?;
-    Ok(Redirect::to(&run.map_or_else(|| "/runs".to_owned(), |run| format!("/runs/{}", run.id()))))
 }
 
 /// `GET /inference_page`.

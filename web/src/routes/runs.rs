@@ -57,7 +57,11 @@ pub async fn create(State(state): State<AppState>, Json(new): Json<NewRun>) -> R
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<RunView>>> {
-    Ok(Json(state.on_volumes(|volumes| volumes.runs()?.iter().map(RunView::of).collect()).await?))
+    let launcher = state.launcher.clone();
+    let views = state.on_volumes(move |volumes| {
+        volumes.runs()?.iter().map(|run| Ok(RunView::of(run)?.queued(&*launcher))).collect()
+    });
+    Ok(Json(views.await?))
 }
 
 /// One run and its last epoch.
@@ -67,10 +71,10 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<RunView>>> {
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<RunView>> {
-    let hindrance = state.launcher.hindrance(&id);
+    let (launcher, hindrance) = (state.launcher.clone(), state.launcher.hindrance(&id));
     let view = state.on_volumes(move |volumes| {
         let run = volumes.run(&id)?;
-        let view = RunView { epoch: Live::of(&run, None)?.curves.pop(), ..RunView::of(&run)? };
+        let view = RunView { epoch: Live::of(&run, None)?.curves.pop(), ..RunView::of(&run)?.queued(&*launcher) };
         let hindrance = hindrance.filter(|_| view.status.state == RunState::Queued);
         Ok(RunView { hindrance, ..view })
     });

@@ -7,12 +7,12 @@ use ::cluster::trainers::Trainers;
 use api::{
     ErrorCode,
     functions::{Stage, Status},
-    train::RunState,
+    train::{RunState, RunStatus},
 };
 use axum::body::Body;
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use store::Run;
+use store::{MAX_ATTEMPTS, Run};
 use web::{
     engine::Engine,
     launcher::{ClusterJobs, Launcher},
@@ -127,11 +127,11 @@ async fn a_restarted_service_finds_its_runs_again() {
     let dataset = bench.dataset();
     let [waiting, working, dead, lost] = [(); 4].map(|()| bench.queued_run(&dataset));
     for run in [&working, &dead] {
-        Trainers::new(server.cluster()).start(run.id()).await.unwrap();
+        Trainers::new(server.cluster()).start(run.id(), 1).await.unwrap();
     }
     let lock = working.lock().unwrap();
     for run in [&working, &dead, &lost] {
-        run.write_status(&status(RunState::Running)).unwrap();
+        run.write_status(&RunStatus { attempts: MAX_ATTEMPTS, ..status(RunState::Running) }).unwrap();
     }
     pod(&server, &job(&working), container("Running", json!({"running": {}})));
     end(&server, &job(&dead), "Failed", "DeadlineExceeded");
@@ -147,6 +147,42 @@ async fn a_restarted_service_finds_its_runs_again() {
     end(&server, &job(&working), "Complete", "CompletionsReached");
     let reason = bench.until(working.id(), RunState::Failed).await.reason.unwrap();
     assert_eq!(reason, "the trainer ended without finishing the run");
+}
+
+#[tokio::test]
+async fn a_run_whose_pod_was_taken_away_gets_another_job_and_one_that_failed_by_itself_does_not() {
+    let (bench, server) = bench().await;
+    let run = start(&bench).await;
+    let began = |n| run.write_status(&RunStatus { attempts: n, ..status(RunState::Running) }).unwrap();
+    began(1);
+    let drained = json!({"phase": "Failed", "reason": "NodeShutdown", "message": "node n1 goes down"});
+    pod(&server, &job(&run), drained);
+    end(&server, &job(&run), "Failed", "BackoffLimitExceeded");
+    let second = format!("{}-2", job(&run));
+    eventually("there is a second Job", || server.get(JOBS, &second)).await;
+    assert_eq!(run.status().unwrap().state, RunState::Queued);
+    began(2);
+    let broken = json!({"terminated": {"reason": "Error", "exitCode": 1, "message": "the disk is full"}});
+    pod(&server, &second, container("Failed", broken));
+    end(&server, &second, "Failed", "BackoffLimitExceeded");
+    let reason = bench.until(run.id(), RunState::Failed).await.reason.unwrap();
+    assert_eq!(reason, "the trainer ended with exit code 1; its last words: the disk is full");
+    assert_eq!(creations(&server), 2);
+}
+
+#[tokio::test]
+async fn a_second_attempt_that_never_begins_is_the_last() {
+    let (bench, server) = bench().await;
+    let run = start(&bench).await;
+    run.write_status(&RunStatus { attempts: 1, ..status(RunState::Running) }).unwrap();
+    server.remove(JOBS, &job(&run));
+    let second = format!("{}-2", job(&run));
+    eventually("there is a second Job", || server.get(JOBS, &second)).await;
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "disk pressure"});
+    pod(&server, &second, evicted);
+    end(&server, &second, "Failed", "BackoffLimitExceeded");
+    let reason = bench.until(run.id(), RunState::Failed).await.reason.unwrap();
+    assert!(reason.starts_with("the node evicted the trainer: disk pressure"), "{reason}");
 }
 
 #[tokio::test]

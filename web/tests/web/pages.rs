@@ -55,7 +55,15 @@ async fn filled_pages_show_what_is_there() {
     let page = bench.get(&format!("/datasets/{id}")).await;
     let sample = format!("/api/datasets/{id}/pictures/0.png");
     shows(&page, &["16 pictures of 2 classes", "&#60;dog&#62;", &sample, "cat/broken.png", "the picture is cut off"]);
-    shows(&page, &["perhaps mislabelled", "name=\"epochs\" min=\"1\" max=\"1000\"", "default: 60 (linear), 30 (CNN)"]);
+    shows(
+        &page,
+        &[
+            "perhaps mislabelled",
+            "name=\"epochs\" min=\"1\" max=\"1000\"",
+            "name=\"budget_seconds\"",
+            "hidden layer: 256",
+        ],
+    );
     shows(&bench.get("/runs").await, &[run.id(), "62.5 %", "succeeded"]);
     let page = bench.get(&format!("/runs/{}", run.id())).await;
     shows(
@@ -87,7 +95,7 @@ async fn a_run_is_shown_live_then_with_the_reason_of_its_end() {
     run.write_status(&status(RunState::Running)).unwrap();
     run.append_progress(&Progress::Epoch(epoch(1))).unwrap();
     let fragment = bench.get(&format!("{path}/live")).await;
-    shows(&fragment, &["epoch 1 of at most 3, about 2.0 s left", "<progress value=\"1\" max=\"3\"", "1234"]);
+    shows(&fragment, &["epoch 1 of at most 3 · about 2.0 s left", "<progress value=\"1\" max=\"3\"", "1234"]);
     assert!(!fragment.text().contains("<html"));
     shows(&bench.get(&path).await, &["training", "about 2.0 s left"]);
 

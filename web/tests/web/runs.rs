@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use api::{
     ErrorCode,
-    train::{Progress, Results, RunState},
+    train::{Progress, Results, RunState, RunStatus},
 };
 use axum::body::Body;
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use store::Run;
+use store::{MAX_ATTEMPTS, Run};
 use web::launcher::Launcher;
 
 use crate::bench::{Answer, Bench, epoch, eventually, request, status, trainer};
@@ -117,23 +117,78 @@ async fn a_trainer_that_hears_nothing_is_killed_with_its_children_when_the_servi
 }
 
 #[tokio::test]
-async fn a_new_service_starts_what_waited_buries_the_dead_and_looks_after_the_living() {
-    let bench = Bench::new();
+async fn a_run_whose_trainer_is_killed_is_taken_up_by_another() {
+    let bench = Bench::with(|config| config.trainer = trainer("dies"));
+    std::fs::write(bench.volumes.runs_dir().join("heals"), b"").unwrap();
+    let run = start(&bench, &bench.dataset().manifest.id).await;
+    assert_eq!(bench.until(&run, RunState::Succeeded).await.attempts, 3);
+    assert_eq!(bench.volumes.run(&run).unwrap().log_tail(1000), "attempt 1\nattempt 2\nattempt 3\n");
+}
+
+#[tokio::test]
+async fn a_run_that_kills_every_trainer_fails_after_the_third() {
+    let bench = Bench::with(|config| config.trainer = trainer("dies"));
+    let run = start(&bench, &bench.dataset().manifest.id).await;
+    let status = bench.until(&run, RunState::Failed).await;
+    assert_eq!(status.attempts, MAX_ATTEMPTS);
+    let reason = "the trainer was killed by signal 9 (SIGKILL; often because memory ran out); it was the trainer number 3 on \
+                  this run; its last words: attempt 3";
+    assert_eq!(status.reason.as_deref(), Some(reason));
+}
+
+#[tokio::test]
+async fn runs_wait_in_the_order_of_their_creation_and_say_how_many_are_in_front() {
+    let bench = Bench::with(|config| config.trainers = 1);
+    let dataset = bench.dataset().manifest.id;
+    let mut runs = vec![];
+    for _ in 0..4 {
+        runs.push(start(&bench, &dataset).await);
+    }
+    bench.until(&runs[0], RunState::Running).await;
+    let waits = "waiting for another run to end, as many trainers work as may at once; ";
+    for (run, ahead, front) in [
+        (&runs[1], 0, "it is the next one"),
+        (&runs[2], 1, "1 run is in front of this one"),
+        (&runs[3], 2, "2 runs are in front of this one"),
+    ] {
+        let view: Value = bench.get(&format!("/api/runs/{run}")).await.json();
+        assert_eq!((&view["ahead"], &view["hindrance"]), (&json!(ahead), &json!(format!("{waits}{front}"))));
+    }
+    let listed: Vec<Value> = bench.get("/api/runs").await.json();
+    let ahead: Vec<_> = listed.iter().map(|view| view["ahead"].as_u64()).collect();
+    assert_eq!(ahead, [Some(2), Some(1), Some(0), None], "newest first");
+    for n in 0..3 {
+        bench.let_go(&runs[n]);
+        bench.until(&runs[n + 1], RunState::Running).await;
+    }
+    bench.let_go(&runs[3]);
+    bench.until(&runs[3], RunState::Failed).await;
+}
+
+#[tokio::test]
+async fn a_new_service_starts_what_waited_goes_on_with_the_dead_and_looks_after_the_living() {
+    let bench = Bench::with(|config| config.trainers = 3);
     let dataset = bench.dataset();
     let waiting = bench.queued_run(&dataset);
     let dead = bench.queued_run(&dataset);
-    dead.write_status(&status(RunState::Running)).unwrap();
+    dead.write_status(&RunStatus { attempts: 1, ..status(RunState::Running) }).unwrap();
+    let hopeless = bench.queued_run(&dataset);
+    let last = RunStatus { attempts: MAX_ATTEMPTS, ..status(RunState::Running) };
+    hopeless.write_status(&last).unwrap();
     let unwanted = bench.queued_run(&dataset);
     unwanted.request_cancel().unwrap();
     let living = bench.queued_run(&dataset);
     let lock = living.lock().unwrap();
-    living.write_status(&status(RunState::Running)).unwrap();
+    living.write_status(&last).unwrap();
     let finished = bench.finished_run(&dataset);
 
     bench.launcher.recover().await.unwrap();
     bench.until(waiting.id(), RunState::Running).await;
-    let reason = dead.written_status().unwrap().reason.unwrap();
-    assert_eq!(reason, "the trainer ended while the service was not there to see why");
+    eventually("another trainer has the dead one's run", || dead.is_locked().then_some(())).await;
+    let reason = hopeless.written_status().unwrap().reason.unwrap();
+    let unseen =
+        "the trainer ended while the service was not there to see why; it was the trainer number 3 on this run";
+    assert_eq!(reason, unseen);
     assert_eq!(unwanted.written_status().unwrap().state, RunState::Cancelled);
     assert_eq!(living.written_status().unwrap().state, RunState::Running);
     assert_eq!(finished.written_status().unwrap().state, RunState::Succeeded);
@@ -143,8 +198,10 @@ async fn a_new_service_starts_what_waited_buries_the_dead_and_looks_after_the_li
         (living.written_status().unwrap().state == RunState::Failed).then_some(())
     })
     .await;
-    bench.let_go(waiting.id());
-    bench.until(waiting.id(), RunState::Failed).await;
+    for run in [&waiting, &dead] {
+        bench.let_go(run.id());
+        bench.until(run.id(), RunState::Failed).await;
+    }
 }
 
 #[tokio::test]

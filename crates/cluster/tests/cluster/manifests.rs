@@ -36,13 +36,13 @@ async fn applied() -> Server {
 /// Does everything that this crate does while the service runs.
 async fn everything(server: &Server) {
     let trainers = Trainers::new(server.cluster());
-    trainers.start(RUN).await.unwrap();
+    trainers.start(RUN, 1).await.unwrap();
     trainers.observe().await.unwrap();
     let job = format!("train-{RUN}");
     pod(server, &job, container("Running", json!({"running": {}})));
     server.say(&format!("{PODS}/{job}-x/log"), "epoch 1\n");
-    trainers.log(RUN, 1000).await.unwrap();
-    trainers.cancel(RUN).await.unwrap();
+    trainers.log(RUN, 1, 1000).await.unwrap();
+    trainers.cancel(RUN, 1).await.unwrap();
 
     let publisher = Publisher::new(server.cluster(), "inference");
     publisher.pin("classifier", 1).await.unwrap();
@@ -57,7 +57,7 @@ async fn everything(server: &Server) {
 #[tokio::test]
 async fn a_trainer_is_told_its_run_and_where_the_volumes_are() {
     let server = applied().await;
-    Trainers::new(server.cluster()).start(RUN).await.unwrap();
+    Trainers::new(server.cluster()).start(RUN, 1).await.unwrap();
     let job = server.get(JOBS, &format!("train-{RUN}")).unwrap();
     let pods = &job["spec"]["template"]["spec"];
     let spec = format!("--spec=/models/runs/{RUN}/run.json");

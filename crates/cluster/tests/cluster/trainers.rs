@@ -28,7 +28,7 @@ async fn state(trainers: &Trainers) -> JobState {
 #[tokio::test]
 async fn a_job_is_the_template_with_its_run() {
     let (server, trainers) = bench().await;
-    assert!(trainers.start(RUN).await.unwrap());
+    assert!(trainers.start(RUN, 1).await.unwrap());
     let job = server.get(JOBS, JOB).unwrap();
     let spec = format!("--spec=/models/runs/{RUN}/run.json");
     let container = &job["spec"]["template"]["spec"]["containers"][0];
@@ -44,7 +44,7 @@ async fn a_job_is_the_template_with_its_run() {
 async fn two_replicas_that_start_a_run_start_it_once() {
     let (server, one) = bench().await;
     let two = Trainers::new(server.cluster());
-    let (first, second) = tokio::join!(one.start(RUN), two.start(RUN));
+    let (first, second) = tokio::join!(one.start(RUN, 1), two.start(RUN, 1));
     assert_ne!(first.unwrap(), second.unwrap(), "one of them made it");
     assert_eq!(server.names(JOBS), [JOB]);
 }
@@ -52,7 +52,7 @@ async fn two_replicas_that_start_a_run_start_it_once() {
 #[tokio::test]
 async fn jobs_are_found_again_by_who_never_made_them() {
     let (server, trainers) = bench().await;
-    trainers.start(RUN).await.unwrap();
+    trainers.start(RUN, 1).await.unwrap();
     server.put(JOBS, json!({"metadata": {"name": "someone-elses"}, "spec": {"template": {}}}));
     pod(&server, JOB, container("Running", json!({"running": {}})));
     let restarted = Trainers::new(server.cluster());
@@ -65,11 +65,11 @@ async fn jobs_are_found_again_by_who_never_made_them() {
 #[tokio::test]
 async fn cancelling_deletes_the_job_and_twice_is_no_error() {
     let (server, trainers) = bench().await;
-    trainers.start(RUN).await.unwrap();
+    trainers.start(RUN, 1).await.unwrap();
     pod(&server, JOB, container("Running", json!({"running": {}})));
-    trainers.cancel(RUN).await.unwrap();
+    trainers.cancel(RUN, 1).await.unwrap();
     assert!(server.names(JOBS).is_empty() && server.names(PODS).is_empty());
-    trainers.cancel(RUN).await.unwrap();
+    trainers.cancel(RUN, 1).await.unwrap();
 }
 
 #[track_caller]
@@ -108,7 +108,7 @@ async fn what_keeps_a_trainer_from_beginning_is_said_while_it_waits() {
     ];
     for (status, parts) in stories {
         let (server, trainers) = bench().await;
-        trainers.start(RUN).await.unwrap();
+        trainers.start(RUN, 1).await.unwrap();
         pod(&server, JOB, status);
         let state = state(&trainers).await;
         assert!(matches!(state, JobState::Waiting(_)), "{state:?}");
@@ -119,7 +119,7 @@ async fn what_keeps_a_trainer_from_beginning_is_said_while_it_waits() {
 #[tokio::test]
 async fn what_only_events_tell_is_said_too() {
     let (server, trainers) = bench().await;
-    trainers.start(RUN).await.unwrap();
+    trainers.start(RUN, 1).await.unwrap();
     assert_eq!(state(&trainers).await, JobState::Waiting(None));
     warn(&server, JOB, "FailedCreate", "pods \"x\" is forbidden: exceeded quota: team");
     says(&state(&trainers).await, &["no pod can be made for the trainer", "exceeded quota: team"]);
@@ -162,7 +162,7 @@ async fn how_a_trainer_failed_becomes_a_sentence() {
     ];
     for (status, parts) in stories {
         let (server, trainers) = bench().await;
-        trainers.start(RUN).await.unwrap();
+        trainers.start(RUN, 1).await.unwrap();
         pod(&server, JOB, status);
         end(&server, JOB, "Failed", "BackoffLimitExceeded");
         let state = state(&trainers).await;
@@ -174,7 +174,7 @@ async fn how_a_trainer_failed_becomes_a_sentence() {
 #[tokio::test]
 async fn a_job_that_ended_without_a_trace_of_its_pod_still_says_why() {
     let (server, trainers) = bench().await;
-    trainers.start(RUN).await.unwrap();
+    trainers.start(RUN, 1).await.unwrap();
     end(&server, JOB, "Failed", "DeadlineExceeded");
     says(&state(&trainers).await, &["after 3600 s, its deadline", "activeDeadlineSeconds"]);
     end(&server, JOB, "Failed", "BackoffLimitExceeded");
@@ -187,7 +187,7 @@ async fn refusals_say_who_may_not_do_what_and_what_mends_it() {
     let message = "jobs.batch is forbidden: User \"system:serviceaccount:ml-app:web\" cannot create resource \"jobs\" in \
                    API group \"batch\" in the namespace \"ml-app\"";
     server.refuse(Method::POST, JOBS, 1, 403, "Forbidden", message);
-    let error = trainers.start(RUN).await.unwrap_err();
+    let error = trainers.start(RUN, 1).await.unwrap_err();
     assert!(error.is(Refusal::Forbidden) && !error.is_passing());
     assert!(error.to_string().contains("add the verb create for jobs"), "{error}");
 
@@ -199,11 +199,11 @@ async fn refusals_say_who_may_not_do_what_and_what_mends_it() {
         "Invalid",
         "Job is invalid: spec.template.spec.containers: Required value",
     );
-    let error = trainers.start(RUN).await.unwrap_err();
+    let error = trainers.start(RUN, 1).await.unwrap_err();
     assert_eq!(error.to_string(), "Job is invalid: spec.template.spec.containers: Required value");
 
     server.remove(TEMPLATES, "train");
-    let error = trainers.start(RUN).await.unwrap_err();
+    let error = trainers.start(RUN, 1).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no cronjob train in namespace ml-app; apply the manifests of knative/");
 }
 
@@ -213,7 +213,7 @@ async fn a_template_that_does_not_say_where_the_models_are_is_refused_before_any
     server.edit(TEMPLATES, "train", |template| {
         template["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"] = json!([]);
     });
-    let error = trainers.start(RUN).await.unwrap_err().to_string();
+    let error = trainers.start(RUN, 1).await.unwrap_err().to_string();
     assert!(error.contains("CronJob) train must have an argument --models="), "{error}");
     assert!(server.names(JOBS).is_empty());
 }
@@ -229,10 +229,10 @@ async fn a_server_that_is_away_is_told_as_that_and_may_be_asked_again() {
 #[tokio::test]
 async fn the_log_is_the_newest_pods_and_its_last_whole_lines() {
     let (server, trainers) = bench().await;
-    assert_eq!(trainers.log(RUN, 100).await.unwrap(), "", "there is no pod");
-    trainers.start(RUN).await.unwrap();
+    assert_eq!(trainers.log(RUN, 1, 100).await.unwrap(), "", "there is no pod");
+    trainers.start(RUN, 1).await.unwrap();
     pod(&server, JOB, container("Running", json!({"running": {}})));
     server.say(&format!("{PODS}/{JOB}-x/log"), "first line\nsecond line\n");
-    assert_eq!(trainers.log(RUN, 100).await.unwrap(), "first line\nsecond line\n");
-    assert_eq!(trainers.log(RUN, 15).await.unwrap(), "second line\n");
+    assert_eq!(trainers.log(RUN, 1, 100).await.unwrap(), "first line\nsecond line\n");
+    assert_eq!(trainers.log(RUN, 1, 15).await.unwrap(), "second line\n");
 }

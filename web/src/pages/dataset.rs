@@ -1,0 +1,92 @@
+//! The page of a dataset.
+
+use api::dataset::{DatasetManifest, RejectReason, Rejected};
+use askama::Template;
+
+use super::{Charts, ShownSuspect};
+use crate::{chart::Figure, form::Form};
+
+/// `/datasets/{id}`.
+#[derive(Template)]
+#[template(path = "dataset.html")]
+pub struct Dataset {
+    /// Entry of the navigation.
+    pub nav: &'static str,
+    /// The manifest.
+    pub m: DatasetManifest,
+    /// A few pictures of each class.
+    pub samples: Vec<Sample>,
+    /// Rejected files by reason.
+    pub rejects: Vec<Rejects>,
+    /// How many pictures each class has.
+    pub balance: Figure,
+    /// What is to be said of classes of very different sizes.
+    pub imbalance: Option<String>,
+    /// Where charts are saved from.
+    pub charts: Charts,
+    /// Groups of pictures that look alike, some of them.
+    pub lookalikes: Vec<Lookalikes>,
+    /// The newest run whose models doubt labels, and what they doubt.
+    pub doubted: Option<(String, Vec<ShownSuspect>)>,
+    /// What it takes on the disk.
+    pub bytes: u64,
+    /// Settings of a run.
+    pub form: Form,
+    /// Whether the settings are shown from the start.
+    pub form_open: bool,
+}
+
+/// Pictures that look alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookalikes {
+    /// Whether they lie under more than one label.
+    pub several_labels: bool,
+    /// The pictures.
+    pub pictures: Vec<Lookalike>,
+}
+
+/// A picture that looks like others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookalike {
+    /// Where its pixels are.
+    pub url: String,
+    /// Path inside the upload.
+    pub name: String,
+    /// Its label.
+    pub label: String,
+}
+
+/// Rows of a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Its label.
+    pub label: String,
+    /// Rows over all splits.
+    pub rows: Vec<u64>,
+}
+
+/// Files rejected for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejects {
+    /// Why.
+    pub reason: RejectReason,
+    /// Which.
+    pub files: Vec<Rejected>,
+}
+
+impl Rejects {
+    /// Rejected files by reason.
+    pub fn by_reason(rejected: &[Rejected]) -> Vec<Self> {
+        let mut groups = std::collections::BTreeMap::<_, Vec<_>>::new();
+        for file in rejected {
+            groups.entry(file.reason).or_default().push(file.clone());
+        }
+        groups.into_iter().map(|(reason, files)| Self { reason, files }).collect()
+    }
+}
+
+impl Dataset {
+    fn dataset_id(&self) -> &str {
+        &self.m.id
+    }
+}

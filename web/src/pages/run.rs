@@ -1,0 +1,227 @@
+//! The page of a run: live, then with what came out.
+
+use api::train::{Candidate, CandidateState, Results, RunLabel, Settings, Suspect};
+use askama::Template;
+
+use super::Charts;
+use crate::{
+    chart::Figure,
+    runs::{Live, RunView},
+    words,
+};
+
+/// `/runs/{id}`.
+#[derive(Template)]
+#[template(path = "run.html")]
+pub struct Run {
+    /// Entry of the navigation.
+    pub nav: &'static str,
+    /// The run.
+    pub run: RunView,
+    /// The run that it repeats.
+    pub retry_of: Option<String>,
+    /// What people call it.
+    pub label: RunLabel,
+    /// Why the label was not taken.
+    pub label_error: Option<String>,
+    /// What it takes on the disk.
+    pub bytes: u64,
+    /// Name of its dataset, or the id where the dataset is gone.
+    pub dataset_name: String,
+    /// How far it is.
+    pub live: Live,
+    /// What the search tried, best first.
+    pub candidates: Vec<Candidate>,
+    /// What its epochs came to.
+    pub curves: Vec<Figure>,
+    /// Where charts are saved from.
+    pub charts: Charts,
+    /// What came out.
+    pub outcome: Option<Outcome>,
+    /// Last lines of the trainer's log, where the run did not succeed.
+    pub log: String,
+}
+
+impl Run {
+    /// Its name, or its id.
+    fn title(&self) -> String {
+        title(&self.run, &self.label)
+    }
+
+    fn dataset_id(&self) -> &str {
+        &self.run.dataset
+    }
+
+    /// Whether the gate kept the version out of use.
+    fn was_held_back(&self) -> bool {
+        let gate = self.outcome.as_ref().and_then(|outcome| outcome.results.promotion.as_ref());
+        gate.is_some_and(|gate| !gate.promoted)
+    }
+}
+
+/// A run's name, or its id.
+pub fn title(run: &RunView, label: &RunLabel) -> String {
+    if label.name.is_empty() { format!("Run {}", run.id) } else { label.name.clone() }
+}
+
+/// What a successful run has to show.
+pub struct Outcome {
+    /// Its results.
+    pub results: Results,
+    /// Whether the version is in use.
+    pub is_current: bool,
+    /// Whether the version is still there.
+    pub version_exists: bool,
+    /// Resolution against accuracy, where several resolutions were tried.
+    pub search: Option<Figure>,
+    /// Confusion matrix.
+    pub confusion: Option<Figure>,
+    /// Figures by class.
+    pub per_class: Figure,
+    /// Reliability of the probabilities.
+    pub reliability: Option<Figure>,
+    /// Whether pictures can be shown behind the numbers.
+    pub has_predictions: bool,
+    /// The surest wrong answers on test pictures.
+    pub mistakes: Vec<ShownPicture>,
+    /// Pictures whose label is probably wrong.
+    pub suspects: Vec<ShownSuspect>,
+    /// Settings by name.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// A picture with what it is and what it was taken for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownPicture {
+    /// Where its pixels are; none where the dataset is gone.
+    pub url: Option<String>,
+    /// Path inside the upload.
+    pub name: String,
+    /// Its label.
+    pub truth: String,
+    /// The label it was given.
+    pub predicted: String,
+    /// Of the label it was given.
+    pub probability: f32,
+    /// Of its own label.
+    pub probability_of_truth: f32,
+    /// Whether the model says that it is unsure.
+    pub is_unsure: bool,
+}
+
+impl ShownPicture {
+    /// Whether it was taken for what it is.
+    pub fn is_right(&self) -> bool {
+        self.truth == self.predicted
+    }
+}
+
+/// A suspect and its pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownSuspect {
+    /// Where its pixels are; none where the dataset is gone.
+    pub url: Option<String>,
+    /// The suspect.
+    pub suspect: Suspect,
+}
+
+/// The part of `/runs/{id}` that changes.
+#[derive(Template)]
+#[template(path = "run_live.html")]
+pub struct RunLive {
+    /// How far it is.
+    pub live: Live,
+    /// What the search has tried, best first.
+    pub candidates: Vec<Candidate>,
+    /// What its epochs came to.
+    pub curves: Vec<Figure>,
+    /// Where charts are saved from.
+    pub charts: Charts,
+}
+
+/// Best first: the chosen one, then by accuracy and loss, those without figures last.
+pub fn ranked(candidates: &[Candidate]) -> Vec<Candidate> {
+    let mut ranked = candidates.to_vec();
+    ranked.sort_by(|a, b| {
+        let key = |one: &Candidate| {
+            let (accuracy, loss) = (one.val_accuracy.unwrap_or(-1.0), one.val_loss.unwrap_or(f64::INFINITY));
+            (one.state != CandidateState::Chosen, accuracy, loss)
+        };
+        let ((a_chosen, a_accuracy, a_loss), (b_chosen, b_accuracy, b_loss)) = (key(a), key(b));
+        a_chosen.cmp(&b_chosen).then(b_accuracy.total_cmp(&a_accuracy)).then(a_loss.total_cmp(&b_loss))
+    });
+    ranked
+}
+
+/// A run's settings by name, those that mean something to its family.
+pub fn settings(results: &Results) -> Vec<(&'static str, String)> {
+    let Settings { family, backbone, .. } = &results.settings;
+    let s = &results.settings;
+    let on = |value: f64, off: &str| if value == 0.0 { off.to_owned() } else { value.to_string() };
+    let mut rows = vec![("Family", words::family(family).to_owned())];
+    rows.extend(backbone.clone().map(|name| ("Backbone", name)));
+    rows.push(("Side that the network sees", format!("{} pixels", s.input_size)));
+    rows.push(("Epochs", format!("{} of at most {}", results.model_params.epochs, s.epochs)));
+    rows.push(("Batch size", s.batch_size.to_string()));
+    rows.push(("Peak learning rate", s.learning_rate.to_string()));
+    rows.push(("Weight decay", s.weight_decay.to_string()));
+    rows.push(("Dropout", s.dropout.to_string()));
+    rows.push(("Random changes", words::augmentation(s.augmentation).to_owned()));
+    rows.push(("Label smoothing", on(s.label_smoothing, "none")));
+    rows.push(("Mixup", on(s.mixup, "none")));
+    rows.push(("Longest gradient", on(s.clip_norm, "any")));
+    rows.push(("Average of weights", on(s.weight_average, "none")));
+    if s.hidden_units > 0 {
+        rows.push(("Hidden units", s.hidden_units.to_string()));
+    }
+    if s.trained_blocks > 0 {
+        rows.push(("Trained blocks", s.trained_blocks.to_string()));
+    }
+    rows.push(("Patience", if s.patience == 0 { "never stops early".into() } else { s.patience.to_string() }));
+    rows.push(("Seed", s.seed.to_string()));
+    rows.push(("Optimiser", results.model_params.optimizer.clone()));
+    rows.push(("Weights", results.parameters.to_string()));
+    rows
+}
+
+fn label(labels: &[String], index: &usize) -> String {
+    labels.get(*index).cloned().unwrap_or_default()
+}
+
+fn sum(row: &[u64]) -> u64 {
+    row.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use api::train::Family;
+
+    use super::*;
+
+    fn candidate(number: u32, state: CandidateState, val_accuracy: Option<f64>, val_loss: f64) -> Candidate {
+        Candidate {
+            number,
+            settings: Settings::defaults(Family::Cnn, 32),
+            state,
+            rounds: 1,
+            folds: 0,
+            val_accuracy,
+            val_loss: val_accuracy.map(|_| val_loss),
+            seconds: 1.0,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn the_chosen_one_leads_and_those_without_figures_come_last() {
+        use CandidateState::{Chosen, Dropped, Running, Tried};
+        let ranked = ranked(&[
+            candidate(1, Running, None, 0.0),
+            candidate(2, Dropped, Some(0.8), 0.4),
+            candidate(3, Tried, Some(0.9), 0.4),
+            candidate(4, Tried, Some(0.9), 0.3),
+            candidate(5, Chosen, Some(0.89), 0.2),
+        ]);
+        assert_eq!(ranked.iter().map(|one| one.number).collect::<Vec<_>>(), [5, 4, 3, 2, 1]);
+    }
+}

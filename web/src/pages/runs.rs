@@ -1,0 +1,48 @@
+//! The list of runs.
+
+use api::train::{Results, RunLabel, RunState};
+use askama::Template;
+use jiff::Timestamp;
+
+use crate::{runs::RunView, words};
+
+/// `/runs`.
+#[derive(Template)]
+#[template(path = "runs.html")]
+pub struct Runs {
+    /// Entry of the navigation.
+    pub nav: &'static str,
+    /// Newest first.
+    pub runs: Vec<ListedRun>,
+    /// What all of them take on the disk.
+    pub bytes: u64,
+}
+
+/// A run in the list.
+pub struct ListedRun {
+    /// The run.
+    pub view: RunView,
+    /// What people call it.
+    pub label: RunLabel,
+    /// What came out.
+    pub results: Option<Results>,
+    /// Name of its dataset, or the id where the dataset is gone.
+    pub dataset_name: String,
+    /// What it takes on the disk.
+    pub bytes: u64,
+    /// Queued runs that begin before it, if it waits.
+    pub ahead: Option<u64>,
+}
+
+impl ListedRun {
+    fn is_comparable(&self) -> bool {
+        self.view.status.state == RunState::Succeeded && self.results.is_some()
+    }
+
+    /// From its begin to its end, if both are known.
+    fn duration(&self) -> Option<String> {
+        let time = |text: &Option<String>| text.as_deref()?.parse::<Timestamp>().ok();
+        let (started, ended) = (time(&self.view.status.started)?, time(&self.view.status.ended)?);
+        Some(words::seconds(ended.duration_since(started).as_secs_f64()))
+    }
+}

@@ -1,0 +1,272 @@
+//! Handlers of a run's page: gather what its template shows, translate its forms.
+
+use api::{
+    dataset::Split,
+    train::{Results, RunLabel, RunState},
+};
+use axum::{
+    Form,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use http::StatusCode;
+use serde::Deserialize;
+use store::{Dataset, Run, StoreError, Volumes};
+
+use super::{
+    charts,
+    pages::{Page, part_of, quick_status},
+    runs as run_routes,
+};
+use crate::{
+    chart::{self, Figure},
+    error::{Result, WebError},
+    form::{self, Typed},
+    pages::{self, Charts, Outcome, ShownSuspect, page},
+    predictions::{self, Wanted},
+    runs::{self, Live, RunView},
+    state::AppState,
+};
+
+/// Bytes of the trainer's log on the page of a run that did not succeed.
+const LOG_BYTES: u64 = 4 << 10;
+
+/// Mistakes shown on the run's own page.
+const MISTAKES: usize = 12;
+
+/// Pictures on one page.
+const PICTURES: usize = 60;
+
+/// Suspects shown; all are in the results.
+const SUSPECTS: usize = 100;
+
+/// `GET /runs/{id}`: live progress, then the results.
+pub async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Page {
+    page(&run_page(&state, id, None).await?)
+}
+
+/// With the label that was refused and why, if one was.
+async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, String)>) -> Result<pages::Run> {
+    let hindrance = state.launcher.hindrance(&id);
+    let status = quick_status(state).await;
+    let page_of_run = state.on_volumes(move |volumes| {
+        let run = volumes.run(&id)?;
+        let view = RunView::of(&run)?;
+        let live = Live::of(&run, hindrance)?;
+        let results = results_of(&run, &view)?;
+        let dataset = volumes.dataset(&view.dataset).ok();
+        let curves = results.as_ref().map_or(&live.curves, |results| &results.curves);
+        let curves = chart::curves(curves, results.as_ref().map(|results| results.best_epoch));
+        let candidates = match &results {
+            Some(results) => results.leaderboard.clone(),
+            None => pages::ranked(&live.candidates),
+        };
+        let is_current = match view.status.version {
+            Some(version) => part_of(volumes, status.as_ref(), &view.model, version)? > 0,
+            None => false,
+        };
+        let log = if results.is_some() { String::new() } else { run.log_tail(LOG_BYTES) };
+        let (label, label_error) = match refused {
+            Some((label, error)) => (label, Some(error)),
+            None => (run.label()?, None),
+        };
+        Ok(pages::Run {
+            nav: "runs",
+            retry_of: run.spec.retry_of.clone(),
+            label,
+            label_error,
+            bytes: run.bytes(),
+            dataset_name: dataset.as_ref().map_or(view.dataset.clone(), |dataset| dataset.manifest.name.clone()),
+            candidates,
+            curves,
+            charts: Charts::below(&format!("/runs/{}", view.id)),
+            outcome: match results {
+                Some(results) => Some(outcome(volumes, &run, &view, dataset.as_ref(), is_current, results)?),
+                None => None,
+            },
+            log,
+            run: view,
+            live,
+        })
+    });
+    page_of_run.await
+}
+
+/// What came out of a run, if it has succeeded.
+pub(super) fn results_of(run: &Run, view: &RunView) -> Result<Option<Results>> {
+    Ok(if view.status.state == RunState::Succeeded { run.results()? } else { None })
+}
+
+fn outcome(
+    volumes: &Volumes,
+    run: &Run,
+    view: &RunView,
+    dataset: Option<&Dataset>,
+    is_current: bool,
+    results: Results,
+) -> Result<Outcome> {
+    let labels = &results.labels;
+    let has_predictions = run.predictions()?.is_some();
+    let mistakes = if has_predictions {
+        let wanted = Wanted { split: Some(Split::Test), wrong: true, limit: MISTAKES, ..Wanted::default() };
+        let selected = predictions::select(run, labels, &wanted)?.predictions;
+        selected.into_iter().map(|one| predictions::shown(one, labels, dataset)).collect()
+    } else {
+        vec![]
+    };
+    let version_exists = view.status.version.is_some_and(|version| volumes.version(&view.model, version).is_ok());
+    Ok(Outcome {
+        is_current,
+        version_exists,
+        search: search(&results),
+        confusion: chart::confusion(&results),
+        per_class: chart::per_class(&results.per_class),
+        reliability: results.calibration.as_ref().map(chart::reliability),
+        has_predictions,
+        mistakes,
+        suspects: suspects(dataset, &results),
+        settings: pages::settings(&results),
+        results,
+    })
+}
+
+/// Where several resolutions were tried: what they came to.
+fn search(results: &Results) -> Option<Figure> {
+    let first = results.leaderboard.first()?.settings.input_size;
+    let differ = results.leaderboard.iter().any(|one| one.settings.input_size != first);
+    differ.then(|| chart::trade(&results.leaderboard))
+}
+
+/// The suspects of a run with their pixels, those that the dataset still has.
+pub(super) fn suspects(dataset: Option<&Dataset>, results: &Results) -> Vec<ShownSuspect> {
+    let shown = results.suspects.iter().take(SUSPECTS).map(|suspect| ShownSuspect {
+        url: dataset.map(|dataset| predictions::picture_url(dataset, suspect.split, suspect.row)),
+        suspect: suspect.clone(),
+    });
+    shown.collect()
+}
+
+/// `GET /runs/{id}/live`: the part of the page that changes.
+pub async fn live(State(state): State<AppState>, Path(id): Path<String>) -> Page {
+    let hindrance = state.launcher.hindrance(&id);
+    let charts = Charts::below(&format!("/runs/{id}"));
+    let live = state.on_volumes(move |volumes| Live::of(&volumes.run(&id)?, hindrance)).await?;
+    let (candidates, curves) = (pages::ranked(&live.candidates), chart::curves(&live.curves, None));
+    page(&pages::RunLive { candidates, curves, charts, live })
+}
+
+/// `GET /runs/{id}/pictures`: those behind a number.
+pub async fn pictures(State(state): State<AppState>, Path(id): Path<String>, Query(typed): Query<Typed>) -> Page {
+    let wanted = wanted(&typed)?;
+    let shown = state.on_volumes(move |volumes| {
+        let run = volumes.run(&id)?;
+        let labels = runs::results(&run)?.labels;
+        let selected = predictions::select(&run, &labels, &wanted)?;
+        let dataset = volumes.dataset(&run.spec.dataset).ok();
+        let shown = selected.predictions.into_iter().map(|one| predictions::shown(one, &labels, dataset.as_ref()));
+        Ok(pages::Pictures {
+            nav: "runs",
+            label: run.label()?,
+            total: selected.total,
+            shown: shown.collect(),
+            run: RunView::of(&run)?,
+            labels,
+            wanted,
+        })
+    });
+    page(&shown.await?)
+}
+
+/// What the form above the pictures asks for; an empty field asks for nothing.
+fn wanted(typed: &Typed) -> Result<Wanted> {
+    let filled = |name: &str| typed.get(name).filter(|value| !value.is_empty());
+    let refused = |message: String| WebError::refused(api::ErrorCode::BadRequest, message);
+    let split = filled("split").map(|name| {
+        let known = Split::ALL.into_iter().find(|split| split.name() == name);
+        known.ok_or_else(|| refused(format!("split is {name:?}; expected train, validation or test")))
+    });
+    let offset = filled("offset")
+        .map(|offset| offset.parse().map_err(|_| refused(format!("offset is {offset:?}; expected a whole number"))));
+    Ok(Wanted {
+        split: split.transpose()?,
+        label: filled("label").cloned(),
+        predicted: filled("predicted").cloned(),
+        wrong: filled("wrong").is_some(),
+        offset: offset.transpose()?.unwrap_or(0),
+        limit: PICTURES,
+    })
+}
+
+/// `GET /runs/{id}/charts/{file}`: a chart or table as a file, as far as the run has come.
+pub async fn chart(State(state): State<AppState>, Path((id, file)): Path<(String, String)>) -> Result<Response> {
+    let name = id.clone();
+    let figures = state.on_volumes(move |volumes| {
+        let run = volumes.run(&id)?;
+        let view = RunView::of(&run)?;
+        let Some(results) = results_of(&run, &view)? else {
+            let live = Live::of(&run, None)?;
+            return Ok(
+                [chart::curves(&live.curves, None), vec![chart::trade(&pages::ranked(&live.candidates))]].concat()
+            );
+        };
+        let mut figures = chart::curves(&results.curves, Some(results.best_epoch));
+        figures.push(chart::trade(&results.leaderboard));
+        figures.push(chart::per_class(&results.per_class));
+        figures.extend(chart::confusion(&results));
+        figures.extend(results.calibration.as_ref().map(chart::reliability));
+        Ok(figures)
+    });
+    charts::file(&figures.await?, &name, &file)
+}
+
+/// `POST /runs/{id}/cancel`.
+pub async fn cancel(State(state): State<AppState>, Path(id): Path<String>) -> Result<Redirect> {
+    let run = run_routes::stop(&state, id).await?;
+    Ok(Redirect::to(&format!("/runs/{}", run.id())))
+}
+
+/// `POST /runs/{id}/retry`: another run that asks for the same.
+pub async fn retry(State(state): State<AppState>, Path(id): Path<String>) -> Result<Redirect> {
+    let run = state.on_volumes(move |volumes| Ok(volumes.retry_run(&volumes.run(&id)?)?)).await?;
+    state.launcher.start(&run).await?;
+    Ok(Redirect::to(&format!("/runs/{}", run.id())))
+}
+
+/// What was typed as name and notes.
+#[derive(Deserialize)]
+pub struct TypedLabel {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    notes: String,
+}
+
+/// `POST /runs/{id}/label`: what people call it, or the page again with what is wrong.
+pub async fn set_label(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    Form(typed): Form<TypedLabel>,
+) -> Result<Response> {
+    // Forms send line ends as CRLF.
+    let label = RunLabel { name: typed.name.trim().to_owned(), notes: typed.notes.replace("\r\n", "\n") };
+    let (run, written) = (id.clone(), label.clone());
+    match state.on_volumes(move |volumes| Ok(volumes.run(&run)?.write_label(&written)?)).await {
+        Ok(()) => Ok(Redirect::to(&format!("/runs/{id}#about")).into_response()),
+        Err(WebError::Store(error @ StoreError::Label(_))) => {
+            let shown = run_page(&state, id, Some((label, error.to_string()))).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page(&shown)?).into_response())
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// `POST /runs/{id}/delete`.
+pub async fn delete(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    Form(typed): Form<Typed>,
+) -> Result<Redirect> {
+    form::confirmed(&typed)?;
+    state.on_volumes(move |volumes| Ok(volumes.delete_run(&id)?)).await?;
+    Ok(Redirect::to("/runs"))
+}

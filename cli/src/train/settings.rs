@@ -56,6 +56,9 @@ pub struct Settings {
     /// Blocks of the backbone that fine_tune trains, from its end
     #[arg(long, value_name = "N")]
     trained_blocks: Option<u32>,
+    /// Whether the published network looks at the mirrored picture too, at twice the cost: true or false
+    #[arg(long, value_name = "BOOL")]
+    mirrored: Option<bool>,
     /// Seeds every random choice
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -86,6 +89,7 @@ impl Settings {
             weight_average: self.weight_average,
             hidden_units: self.hidden_units,
             trained_blocks: self.trained_blocks,
+            mirrored: self.mirrored,
             seed: self.seed,
             patience: self.patience,
             input_size: self.input_size,
@@ -135,6 +139,7 @@ mod tests {
             weight_average: Some(0.9),
             hidden_units: Some(4),
             trained_blocks: Some(5),
+            mirrored: Some(true),
             seed: Some(6),
             patience: Some(7),
             input_size: Some(8),
@@ -142,7 +147,7 @@ mod tests {
         let serde_json::Value::Object(fields) = serde_json::to_value(&asked).expect("plain data") else {
             panic!("settings are an object");
         };
-        assert_eq!(fields.len(), 17, "every field but the budget");
+        assert_eq!(fields.len(), 18, "every field but the budget");
         let flags = fields.iter().flat_map(|(name, value)| {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             [format!("--{}", name.replace('_', "-")), value]

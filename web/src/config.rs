@@ -2,13 +2,23 @@
 //!
 //! Nothing here touches the network or the volumes beyond looking whether a path is there.
 
-use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use api::train::DEFAULT_BACKBONE;
+use api::{
+    backbone::{BUILT_IN, BuiltIn},
+    train::DEFAULT_BACKBONE,
+};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reqwest::Url;
 use store::Volumes;
+
+use crate::retention::Keep;
 
 /// The web service: uploads, pages and REST of Fovea.
 #[derive(Debug, Parser)]
@@ -81,10 +91,17 @@ pub struct ServeArgs {
     /// Registry name that runs publish under unless they name another
     #[arg(long, env = "FOVEA_MODEL", default_value = "classifier")]
     pub model: String,
-    /// On this machine: weights of the backbone; decides whether `linear` is offered. In a cluster the trainer's image has
+    /// On this machine: folder of the backbones' weights; decides which are offered. In a cluster the trainer's image has
     /// them
-    #[arg(long, env = "FOVEA_BACKBONE")]
-    pub backbone: Option<PathBuf>,
+    #[arg(long, env = "FOVEA_BACKBONES")]
+    pub backbones: Option<PathBuf>,
+    /// How many runs that have ended are kept; older ones are deleted, but not those of a version in use. All when absent
+    #[arg(long, env = "FOVEA_KEEP_RUNS")]
+    pub keep_runs: Option<usize>,
+    /// How many versions of each model are kept; older ones are deleted, but none that is in use, gets requests, or was in
+    /// use before. All when absent
+    #[arg(long, env = "FOVEA_KEEP_VERSIONS")]
+    pub keep_versions: Option<usize>,
     /// Largest upload, such as 4GiB
     #[arg(long, env = "FOVEA_UPLOAD_LIMIT", default_value = "4GiB")]
     pub upload_limit: ByteSize,
@@ -124,8 +141,10 @@ pub struct Config {
     pub trainers: usize,
     /// Registry name unless a run names another.
     pub model: String,
-    /// Names of the backbones that the trainer has.
+    /// Names of the backbones that come with the trainer; people may have added others.
     pub backbones: Vec<String>,
+    /// What is kept of what nobody uses.
+    pub keep: Keep,
     /// Largest upload in bytes.
     pub upload_limit_bytes: u64,
     /// Largest request of pictures to classify in bytes.
@@ -188,6 +207,10 @@ impl ServeArgs {
         if is_local && !trainer.is_file() {
             return Err(ConfigError::Trainer(trainer));
         }
+        let keep = Keep { runs: self.keep_runs, versions: self.keep_versions };
+        for (flag, kept) in [("--keep-runs", keep.runs), ("--keep-versions", keep.versions)] {
+            at_least_one(flag, kept.map_or(1, |n| n as u64))?;
+        }
         Ok(Config {
             listen: self.listen,
             volumes: Volumes::new(
@@ -203,16 +226,20 @@ impl ServeArgs {
             trainer,
             trainers: self.trainers,
             model: self.model,
-            backbones: (!is_local || self.backbone.is_some_and(|path| path.is_file()))
-                .then(|| DEFAULT_BACKBONE.to_owned())
-                .into_iter()
-                .collect(),
+            backbones: if is_local { installed(self.backbones.as_deref()) } else { vec![DEFAULT_BACKBONE.to_owned()] },
+            keep,
             upload_limit_bytes: at_least_one("--upload-limit", self.upload_limit.as_u64())?,
             predict_limit_bytes: at_least_one("--predict-limit", self.predict_limit.as_u64())?,
             hosts: self.hosts.iter().map(|host| host.trim().to_ascii_lowercase()).filter(|h| !h.is_empty()).collect(),
             drain: Duration::from_secs(self.drain_seconds),
         })
     }
+}
+
+/// Names of the known backbones whose weights lie in a folder.
+fn installed(folder: Option<&Path>) -> Vec<String> {
+    let lies_there = |known: &&BuiltIn| folder.is_some_and(|folder| folder.join(known.file).is_file());
+    BUILT_IN.iter().filter(lies_there).map(|known| known.name.to_owned()).collect()
 }
 
 /// A base URL; its path ends in a slash, so that joining appends to it.
@@ -260,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn the_backbones_are_those_whose_weights_lie_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let offered = || args(&["--backbones", folder.path().to_str().unwrap()]).validate().unwrap().backbones;
+        assert!(offered().is_empty());
+        std::fs::write(folder.path().join(BUILT_IN[0].file), b"weights").unwrap();
+        assert_eq!(offered(), [BUILT_IN[0].name]);
+        assert!(args(&[]).validate().unwrap().backbones.is_empty());
+    }
+
+    #[test]
     fn wrong_settings_are_named() {
         for (flags, sentence) in [
             (
@@ -268,6 +305,7 @@ mod tests {
             ),
             (["--admin", "8084"], "--admin is \"8084\"; expected a URL like http://127.0.0.1:8081"),
             (["--trainers", "0"], "--trainers is 0; expected 1 or more"),
+            (["--keep-versions", "0"], "--keep-versions is 0; expected 1 or more"),
             (["--model", "../x"], "--model cannot be used"),
             (
                 ["--trainer", "/nowhere/trainer"],

@@ -217,6 +217,7 @@ pub fn parse(typed: &Typed) -> (Hyperparameters, Vec<String>) {
         weight_average: number(typed, "weight_average", &mut wrong),
         hidden_units: number(typed, "hidden_units", &mut wrong),
         trained_blocks: number(typed, "trained_blocks", &mut wrong),
+        mirrored: choice(typed, "mirrored", &[("yes", true), ("no", false)], &mut wrong),
         seed: number(typed, "seed", &mut wrong),
         patience: number(typed, "patience", &mut wrong),
         input_size: number(typed, "input_size", &mut wrong),

@@ -18,6 +18,7 @@ pub mod launcher;
 pub mod pages;
 pub mod predictions;
 pub mod receive;
+pub mod retention;
 pub mod routes;
 pub mod runs;
 pub mod split;

@@ -50,6 +50,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::info!(swept, "removed what crashed writers left");
     }
     engine.launcher.recover().await.context("cannot look after the runs of an earlier service")?;
+    tokio::spawn(web::retention::keep_tidy(state.clone()));
     let (functions, stopping) = (engine.functions, state.stopping.clone());
     tokio::spawn(async move { functions.keep(stopping).await });
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;

@@ -1,12 +1,25 @@
 //! What a run's network says about the pictures of its dataset: the pictures behind a number.
 
 use api::{dataset::Split, train::PicturePrediction};
+use serde::Deserialize;
 use store::{Dataset, Run};
+use utoipa::ToSchema;
 
 use crate::{
     error::{Result, WebError},
     pages::ShownPicture,
 };
+
+/// In which order predictions are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Those first whose own label is least probable.
+    #[default]
+    Worst,
+    /// As their pictures lie in the dataset: train, validation, test.
+    Row,
+}
 
 /// Which predictions are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,13 +32,17 @@ pub struct Wanted {
     pub predicted: Option<String>,
     /// Only of pictures that were taken for something else.
     pub wrong: bool,
+    /// Only of pictures that the model is unsure about.
+    pub unsure: bool,
+    /// In this order.
+    pub order: Order,
     /// How many to pass over.
     pub offset: usize,
     /// How many to tell.
     pub limit: usize,
 }
 
-/// Some predictions, those first whose own label is least probable.
+/// Some predictions, in the order that was wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selected {
     /// How many are wanted, those included that are not told.
@@ -57,18 +74,24 @@ pub fn select(run: &Run, labels: &[String], wanted: &Wanted) -> Result<Selected>
         let is_wanted = wanted.split.is_none_or(|split| prediction.split == split)
             && label.is_none_or(|label| prediction.label == label)
             && predicted.is_none_or(|predicted| prediction.predicted == predicted)
-            && !(wanted.wrong && prediction.label == prediction.predicted);
+            && !(wanted.wrong && prediction.label == prediction.predicted)
+            && (prediction.unsure || !wanted.unsure);
         if !is_wanted {
             continue;
         }
         total += 1;
+        if wanted.order == Order::Row && worst.len() >= kept {
+            continue;
+        }
         worst.push(prediction);
-        if worst.len() >= kept.saturating_mul(2).max(64) {
+        if wanted.order == Order::Worst && worst.len() >= kept.saturating_mul(2).max(64) {
             sort(&mut worst);
             worst.truncate(kept);
         }
     }
-    sort(&mut worst);
+    if wanted.order == Order::Worst {
+        sort(&mut worst);
+    }
     let predictions = worst.into_iter().skip(wanted.offset).take(wanted.limit).collect();
     Ok(Selected { total, predictions })
 }

@@ -4,7 +4,7 @@ use api::{
     ErrorCode,
     train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunLabel, RunState, RunStatus},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::{Dataset, Run, Volumes};
 use utoipa::ToSchema;
 
@@ -96,9 +96,7 @@ impl RunView {
             links,
         })
     }
-}
 
-impl RunView {
     /// With its place in the queue.
     pub fn queued(self, launcher: &dyn Launcher) -> Self {
         let waits = self.status.state == RunState::Queued;
@@ -133,8 +131,14 @@ impl Live {
         let (lines, _) = run.progress_from(0)?;
         let doing = hindrance.unwrap_or_else(|| "waiting for the trainer".into());
         let mut live = Self { doing, ..Self::default() };
+        let waiting = live.doing.clone();
         for line in lines {
             live.take(line);
+        }
+        // Between a trainer that died and the one that goes on.
+        if live.seconds > 0.0 && run.status()?.state == RunState::Queued {
+            (live.doing, live.remaining_seconds) = (waiting, None);
+            live.detail.clear();
         }
         Ok(live)
     }
@@ -212,20 +216,69 @@ pub struct Asked {
 /// # Errors
 /// `Unprocessable` naming every value out of its range; `NotFound` without the dataset.
 pub async fn create(state: &AppState, asked: Asked) -> Result<Run> {
-    let backbones = state.config.backbones.clone();
+    let backbones = state.backbones().await?;
     let model = asked.model.unwrap_or_else(|| state.config.model.clone());
     let run = state
         .on_volumes(move |volumes| {
             let dataset = dataset_or_newest(volumes, asked.dataset.as_deref())?;
-            asked
-                .hyperparameters
-                .resolve(&backbones, picture_side(&dataset))
-                .map_err(|wrong| WebError::refused(ErrorCode::Unprocessable, wrong.join("; ")))?;
+            check(&asked.hyperparameters, &backbones, &dataset)?;
             Ok(volumes.create_run(&dataset.manifest.id, &model, asked.hyperparameters)?)
         })
         .await?;
     state.launcher.start(&run).await?;
     Ok(run)
+}
+
+/// Makes a run that asks for the same as one that has ended, and starts its trainer.
+///
+/// # Errors
+/// `Conflict` if that one has not ended; otherwise as [`create`].
+pub async fn retry(state: &AppState, id: String) -> Result<Run> {
+    let backbones = state.backbones().await?;
+    let run = state
+        .on_volumes(move |volumes| {
+            let run = volumes.run(&id)?;
+            if !run.status()?.state.is_final() {
+                let message = format!("run {id} has not ended; wait for its end, or cancel it first");
+                return Err(WebError::refused(ErrorCode::Conflict, message));
+            }
+            check(&run.spec.hyperparameters, &backbones, &volumes.dataset(&run.spec.dataset)?)?;
+            Ok(volumes.retry_run(&run)?)
+        })
+        .await?;
+    state.launcher.start(&run).await?;
+    Ok(run)
+}
+
+fn check(asked: &Hyperparameters, backbones: &[String], dataset: &Dataset) -> Result<()> {
+    let resolved = asked.resolve(backbones, picture_side(dataset));
+    resolved.map(drop).map_err(|wrong| WebError::refused(ErrorCode::Unprocessable, wrong.join("; ")))
+}
+
+/// What is said of a run's label; what is left out stays.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelChange {
+    /// One line, at most 100 characters; empty for none.
+    pub name: Option<String>,
+    /// At most 10,000 characters.
+    pub notes: Option<String>,
+}
+
+impl LabelChange {
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// `Unprocessable` if nothing is said, or too much.
+    pub fn apply(self, run: &Run) -> Result<()> {
+        if self.name.is_none() && self.notes.is_none() {
+            let message = "nothing is to be changed; expected name, notes or both";
+            return Err(WebError::refused(ErrorCode::Unprocessable, message));
+        }
+        let before = run.label()?;
+        let label = RunLabel { name: self.name.unwrap_or(before.name), notes: self.notes.unwrap_or(before.notes) };
+        Ok(run.write_label(&label)?)
+    }
 }
 
 /// The longer side of a dataset's pictures in pixels.

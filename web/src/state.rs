@@ -60,6 +60,14 @@ impl AppState {
         Ok(Self(Arc::new(Shared { config, launcher, ingest, uploads, inference, http, functions, stopping })))
     }
 
+    /// Names of the backbones that a run may name: those that come with the trainer, and those that people added.
+    pub async fn backbones(&self) -> Result<Vec<String>> {
+        let mut names = self.config.backbones.clone();
+        let own = self.on_volumes(|volumes| Ok(volumes.backbones()?)).await?;
+        names.extend(own.into_iter().map(|own| own.manifest.name));
+        Ok(names)
+    }
+
     /// Does something with the volumes on a thread that may block.
     pub async fn on_volumes<T: Send + 'static>(
         &self,

@@ -12,6 +12,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Whether it gets requests, or is about to.
+    pub fn is_wanted(&self) -> bool {
+        self.percent > 0 || self.publication.as_ref().is_some_and(|publication| publication.stage != Stage::Failed)
+    }
+
     /// Of a version, as an engine tells it; `None` if no function serves any version of the model.
     pub fn of(status: &Status, model: &str, version: u32) -> Option<Self> {
         let serving = status.services.iter().filter(|service| {

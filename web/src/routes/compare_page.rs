@@ -78,7 +78,7 @@ pub async fn chart(
 }
 
 /// What is known of a run.
-struct Known {
+pub(super) struct Known {
     spec: RunSpec,
     label: RunLabel,
     state: RunState,
@@ -87,7 +87,7 @@ struct Known {
 }
 
 impl Known {
-    fn of(volumes: &Volumes, id: &str) -> Result<Self> {
+    pub(super) fn of(volumes: &Volumes, id: &str) -> Result<Self> {
         let run = volumes.run(id)?;
         let view = RunView::of(&run)?;
         Ok(Self {
@@ -99,7 +99,7 @@ impl Known {
         })
     }
 
-    fn compared(&self) -> Compared<'_> {
+    pub(super) fn compared(&self) -> Compared<'_> {
         Compared {
             spec: &self.spec,
             name: &self.label.name,

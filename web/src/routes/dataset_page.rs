@@ -42,7 +42,7 @@ pub async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Page
 }
 
 async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<String>) -> Result<pages::Dataset> {
-    let (backbones, model) = (state.config.backbones.clone(), state.config.model.clone());
+    let (backbones, model) = (state.backbones().await?, state.config.model.clone());
     state
         .on_volumes(move |volumes| {
             let dataset = volumes.dataset(&id)?;
@@ -134,7 +134,7 @@ pub async fn train(
     Path(id): Path<String>,
     Form(typed): Form<Typed>,
 ) -> Result<Response> {
-    let backbones = state.config.backbones.clone();
+    let backbones = state.backbones().await?;
     let dataset = id.clone();
     let side = state.on_volumes(move |volumes| Ok(runs::picture_side(&volumes.dataset(&dataset)?))).await?;
     let model = typed.get("model").map(|model| model.trim().to_owned()).filter(|model| !model.is_empty());

@@ -1,5 +1,7 @@
 //! `/api/datasets` and `/api/uploads`.
 
+use std::collections::BTreeSet;
+
 use api::{
     ErrorBody,
     dataset::{DatasetManifest, PictureRecord, Split},
@@ -149,6 +151,48 @@ pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<DatasetManif
 ))]
 pub async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<DatasetManifest>> {
     Ok(Json(state.on_volumes(move |volumes| Ok(volumes.dataset(&id)?.manifest)).await?))
+}
+
+/// Deletes a dataset. Models that were made from it stay.
+#[utoipa::path(delete, path = "/api/datasets/{id}", operation_id = "delete_dataset", tag = "datasets", params(("id" = String, Path, description = "Id of the dataset")), responses(
+    (status = 204, description = "It is gone"),
+    (status = 404, description = "No such dataset", body = ErrorBody),
+    (status = 409, description = "A run that has not ended uses it", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode> {
+    state.on_volumes(move |volumes| Ok(volumes.delete_dataset(&id)?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What to leave out.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// Paths of pictures, as the dataset names them.
+    remove: BTreeSet<String>,
+}
+
+/// Makes a dataset without some pictures of this one, which stays as it is. What stays keeps its split.
+#[utoipa::path(post, path = "/api/datasets/{id}/derive", operation_id = "derive_dataset", tag = "datasets", request_body = LeftOut, params(("id" = String, Path, description = "Id of the dataset")), responses(
+    (status = 200, description = "The very same dataset was there before", body = DatasetManifest),
+    (status = 201, description = "A new dataset", body = DatasetManifest),
+    (status = 404, description = "No such dataset", body = ErrorBody),
+    (status = 422, description = "A path is of no picture, or a class or split would be too small", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn derive(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    Json(LeftOut { remove }): Json<LeftOut>,
+) -> Result<Response> {
+    let made_by = concat!("fovea-web ", env!("CARGO_PKG_VERSION"));
+    let derived =
+        state.on_volumes(move |volumes| Ok(volumes.derive_dataset(&volumes.dataset(&id)?, &remove, made_by)?)).await?;
+    let manifest = derived.dataset.manifest;
+    let status = if derived.existed { StatusCode::OK } else { StatusCode::CREATED };
+    let location = [(header::LOCATION, format!("/api/datasets/{}", manifest.id))];
+    Ok((status, location, Json(manifest)).into_response())
 }
 
 /// Which pictures to tell.

@@ -1,10 +1,13 @@
 //! All routes of the service, and the description of the REST part.
 
+mod backbones;
 mod charts;
+mod compare;
 mod compare_page;
 mod dataset_page;
 mod datasets;
 mod diagnosis;
+mod disk;
 mod functions;
 mod functions_page;
 mod health;
@@ -13,6 +16,7 @@ mod models_page;
 mod original;
 mod pages;
 mod predict;
+mod predictions;
 mod run_page;
 mod runs;
 mod runs_page;
@@ -50,6 +54,7 @@ const REMOVED_BYTES: usize = 16 << 20;
         (name = "datasets", description = "Uploads and the datasets that come of them"),
         (name = "runs", description = "Training"),
         (name = "models", description = "The registry"),
+        (name = "disk", description = "What everything takes"),
         (name = "functions", description = "What the functions' runtime does"),
         (name = "predict", description = "Classification"),
         (name = "health", description = "Probes"),
@@ -131,11 +136,16 @@ fn described_routes(uploads: DefaultBodyLimit, pictures: DefaultBodyLimit) -> Op
         .merge(classifying)
         .routes(routes!(datasets::upload_state))
         .routes(routes!(datasets::upload_events))
-        .routes(routes!(datasets::show))
+        .routes(routes!(datasets::show, datasets::delete))
+        .routes(routes!(datasets::derive))
         .routes(routes!(datasets::pictures))
         .routes(routes!(datasets::picture))
         .routes(routes!(runs::create, runs::list))
-        .routes(routes!(runs::show))
+        .routes(routes!(runs::show, runs::label, runs::delete))
+        .routes(routes!(runs::retry))
+        .routes(routes!(predictions::list))
+        .routes(routes!(predictions::suspects))
+        .routes(routes!(compare::compare))
         .routes(routes!(runs::events))
         .routes(routes!(runs::results))
         .routes(routes!(runs::cancel))
@@ -143,7 +153,10 @@ fn described_routes(uploads: DefaultBodyLimit, pictures: DefaultBodyLimit) -> Op
         .routes(routes!(models::list))
         .routes(routes!(models::show))
         .routes(routes!(models::set_current))
-        .routes(routes!(models::version))
+        .routes(routes!(models::version, models::delete))
+        .routes(routes!(models::card))
+        .routes(routes!(backbones::list))
+        .routes(routes!(disk::show))
         .routes(routes!(models::download))
         .routes(routes!(functions::list))
         .routes(routes!(functions::events))

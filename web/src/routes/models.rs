@@ -2,8 +2,10 @@
 
 use api::{
     ErrorBody, ErrorCode,
+    card::Card,
     functions::{Publication, Status},
     model::ModelManifest,
+    train::Promotion,
 };
 use axum::{
     Json,
@@ -30,6 +32,8 @@ pub struct ModelView {
     name: String,
     /// The version that functions open unless they are told another.
     current: Option<u32>,
+    /// The version that was it before, to go back to.
+    previous: Option<u32>,
     /// Who gets which part of the requests, as the engine tells it; absent where no engine tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     shares: Option<Vec<Share>>,
@@ -52,7 +56,8 @@ pub struct Share {
 impl ModelView {
     fn of(volumes: &Volumes, name: String) -> Result<Self> {
         let versions = volumes.versions(&name)?.into_iter().map(|version| version.manifest).collect();
-        Ok(Self { current: volumes.current(&name)?, shares: None, publications: vec![], versions, name })
+        let (current, previous) = (volumes.current(&name)?, volumes.previous(&name)?);
+        Ok(Self { current, previous, shares: None, publications: vec![], versions, name })
     }
 
     /// With what the engine tells of it.
@@ -143,6 +148,54 @@ pub async fn download(State(state): State<AppState>, Path((name, version)): Path
     Ok((headers, Body::from_stream(ReaderStream::new(file))).into_response())
 }
 
+/// What a version is made from, how good it is, and what it cannot do.
+#[utoipa::path(get, path = "/api/models/{name}/{version}/card", operation_id = "get_card", tag = "models",
+    params(("name" = String, Path, description = "Registry name"), ("version" = u32, Path, description = "Version, from 1")), responses(
+    (status = 200, description = "Its card", body = Card),
+    (status = 404, description = "No such version", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn card(State(state): State<AppState>, Path((name, version)): Path<(String, u32)>) -> Result<Json<Card>> {
+    let card = state.on_volumes(move |volumes| {
+        let version = volumes.version(&name, version)?;
+        let dataset = volumes.dataset(&version.manifest.dataset).ok();
+        Ok(Card::of(&version.manifest, &version.results()?, dataset.as_ref().map(|dataset| &dataset.manifest)))
+    });
+    Ok(Json(card.await?))
+}
+
+/// Deletes a version. Its number is not given again.
+#[utoipa::path(delete, path = "/api/models/{name}/{version}", operation_id = "delete_version", tag = "models",
+    params(("name" = String, Path, description = "Registry name"), ("version" = u32, Path, description = "Version, from 1")), responses(
+    (status = 204, description = "It is gone"),
+    (status = 404, description = "No such version", body = ErrorBody),
+    (status = 409, description = "It is in use, gets requests, or is about to", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn delete(State(state): State<AppState>, Path((name, version)): Path<(String, u32)>) -> Result<StatusCode> {
+    remove(&state, name, version).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes a version that nobody uses.
+///
+/// # Errors
+/// `Conflict` if it is in use, gets requests, or is about to; the engine's error if it does not tell.
+pub(super) async fn remove(state: &AppState, name: String, version: u32) -> Result<()> {
+    let told = name.clone();
+    state.on_volumes(move |volumes| Ok(volumes.version(&told, version)?)).await?;
+    if state.functions.is_known() {
+        let status = state.functions.status().await?;
+        if Usage::of(&status, &name, version).is_some_and(|usage| usage.is_wanted()) {
+            let message = format!(
+                "model version {name} v{version} gets requests, or is about to; give its part to another version first"
+            );
+            return Err(WebError::refused(ErrorCode::Conflict, message));
+        }
+    }
+    state.on_volumes(move |volumes| Ok(volumes.delete_version(&name, version)?)).await
+}
+
 /// Which version to put into use.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -205,10 +258,28 @@ pub(super) async fn publish(state: &AppState, name: &str, version: u32, percent:
         return Err(WebError::refused(ErrorCode::Unprocessable, message));
     }
     store::check_name("model", name)?;
+    log_choice(state, name, version, percent).await;
     match state.functions.publish(name, version, percent).await {
         Err(WebError::Store(StoreError::NotFound { .. })) => {
             Err(WebError::not_found(format!("model {name} has no version {version}")))
         }
         other => other,
+    }
+}
+
+/// Who was put into use by hand can be read in the log, and what the run said about it.
+async fn log_choice(state: &AppState, name: &str, version: u32, percent: u32) {
+    let model = name.to_owned();
+    let known = state.on_volumes(move |volumes| {
+        let verdict = volumes.version(&model, version)?.results()?.promotion;
+        Ok((volumes.current(&model)?, verdict))
+    });
+    match known.await {
+        Ok((before, Some(Promotion { promoted: false, reason, .. }))) => {
+            let gate = reason.as_str();
+            tracing::warn!(model = name, version, percent, before, gate, "a person overrides what the run decided");
+        }
+        Ok((before, _)) => tracing::info!(model = name, version, percent, before, "a person chooses who serves"),
+        Err(error) => tracing::debug!(error = chain(&error), "a person chooses a version that cannot be read"),
     }
 }

@@ -194,6 +194,7 @@ fn wanted(typed: &Typed) -> Result<Wanted> {
         wrong: filled("wrong").is_some(),
         offset: offset.transpose()?.unwrap_or(0),
         limit: PICTURES,
+        ..Wanted::default()
     })
 }
 
@@ -227,8 +228,7 @@ pub async fn cancel(State(state): State<AppState>, Path(id): Path<String>) -> Re
 
 /// `POST /runs/{id}/retry`: another run that asks for the same.
 pub async fn retry(State(state): State<AppState>, Path(id): Path<String>) -> Result<Redirect> {
-    let run = state.on_volumes(move |volumes| Ok(volumes.retry_run(&volumes.run(&id)?)?)).await?;
-    state.launcher.start(&run).await?;
+    let run = runs::retry(&state, id).await?;
     Ok(Redirect::to(&format!("/runs/{}", run.id())))
 }
 

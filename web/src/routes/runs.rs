@@ -11,12 +11,13 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
+use store::Run;
 use utoipa::ToSchema;
 
 use crate::{
     error::Result,
     events,
-    runs::{self, Asked, Live, RunView},
+    runs::{self, Asked, LabelChange, Live, RunView},
     state::AppState,
 };
 
@@ -46,7 +47,12 @@ pub struct NewRun {
 pub async fn create(State(state): State<AppState>, Json(new): Json<NewRun>) -> Result<Response> {
     let asked = Asked { dataset: Some(new.dataset), hyperparameters: new.hyperparameters, model: new.model };
     let run = runs::create(&state, asked).await?;
-    let view = state.on_volumes(move |_| RunView::of(&run)).await?;
+    created(&state, run).await
+}
+
+async fn created(state: &AppState, run: Run) -> Result<Response> {
+    let launcher = state.launcher.clone();
+    let view = state.on_volumes(move |_| Ok(RunView::of(&run)?.queued(&*launcher))).await?;
     let location = [(header::LOCATION, view.links.this.clone())];
     Ok((StatusCode::CREATED, location, Json(view)).into_response())
 }
@@ -118,6 +124,52 @@ pub async fn results(State(state): State<AppState>, Path(id): Path<String>) -> R
     Ok(Json(state.on_volumes(move |volumes| runs::results(&volumes.run(&id)?)).await?))
 }
 
+/// Gives a run a name or notes.
+#[utoipa::path(patch, path = "/api/runs/{id}", operation_id = "label_run", tag = "runs", request_body = LabelChange, params(("id" = String, Path, description = "Id of the run")), responses(
+    (status = 200, description = "The run", body = RunView),
+    (status = 404, description = "No such run", body = ErrorBody),
+    (status = 422, description = "Too long, or nothing is said", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn label(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    Json(change): Json<LabelChange>,
+) -> Result<Json<RunView>> {
+    let launcher = state.launcher.clone();
+    let view = state.on_volumes(move |volumes| {
+        let run = volumes.run(&id)?;
+        change.apply(&run)?;
+        Ok(RunView::of(&run)?.queued(&*launcher))
+    });
+    Ok(Json(view.await?))
+}
+
+/// Deletes a run that has ended, with its curves, log and predictions. A version that came of it stays.
+#[utoipa::path(delete, path = "/api/runs/{id}", operation_id = "delete_run", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
+    (status = 204, description = "It is gone"),
+    (status = 404, description = "No such run", body = ErrorBody),
+    (status = 409, description = "It has not ended", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> Result<StatusCode> {
+    state.on_volumes(move |volumes| Ok(volumes.delete_run(&id)?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Asks for the same again: a new run.
+#[utoipa::path(post, path = "/api/runs/{id}/retry", operation_id = "retry_run", tag = "runs", params(("id" = String, Path, description = "Id of the run that has ended")), responses(
+    (status = 201, description = "The new run", body = RunView),
+    (status = 404, description = "No such run, or its dataset is gone", body = ErrorBody),
+    (status = 409, description = "It has not ended", body = ErrorBody),
+    (status = 422, description = "What it asks for cannot be had any more, such as a backbone", body = ErrorBody),
+    (status = "default", description = "Anything else", body = ErrorBody),
+))]
+pub async fn retry(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response> {
+    let run = runs::retry(&state, id).await?;
+    created(&state, run).await
+}
+
 /// Asks a run to stop. What has ended stays as it is.
 #[utoipa::path(post, path = "/api/runs/{id}/cancel", operation_id = "cancel_run", tag = "runs", params(("id" = String, Path, description = "Id of the run")), responses(
     (status = 202, description = "Asked; the run ends soon", body = RunView),
@@ -131,7 +183,7 @@ pub async fn cancel(State(state): State<AppState>, Path(id): Path<String>) -> Re
 }
 
 /// Stops a run unless it has ended.
-pub async fn stop(state: &AppState, id: String) -> Result<store::Run> {
+pub async fn stop(state: &AppState, id: String) -> Result<Run> {
     let (run, ended) = state
         .on_volumes(move |volumes| {
             let run = volumes.run(&id)?;

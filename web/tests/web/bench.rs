@@ -252,6 +252,7 @@ pub fn config(dir: &Path) -> Config {
         trainers: 2,
         model: "classifier".into(),
         backbones: vec![api::train::DEFAULT_BACKBONE.to_owned()],
+        keep: web::retention::Keep::default(),
         upload_limit_bytes: 1 << 20,
         predict_limit_bytes: 1 << 20,
         hosts: vec![],

@@ -4,17 +4,20 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bench;
+mod changes;
 mod cluster;
 mod datasets;
 mod diagnosis;
 mod functions;
 mod guard;
+mod insights;
 mod models;
 mod openapi;
 mod original;
 mod pages;
 mod predict;
 mod program;
+mod retention;
 mod runs;
 #[path = "../../../crates/cluster/tests/cluster/server.rs"]
 #[expect(dead_code, reason = "shared with the tests of the crate that speaks to clusters")]

@@ -1,28 +1,41 @@
-//! `fovea`: starts everything on one machine, and looks after what lies on the volumes.
+//! `fovea`: starts everything on one machine, trains and tries models, and looks after what lies on the volumes.
 //!
-//! Commands print and translate; datasets and models are the store's business, pictures the ingest's, functions the
-//! runtime's, publishing the web service's, and what a cluster lacks the cluster crate's.
+//! Commands print and translate; datasets, runs and models are the store's business, pictures the ingest's, networks the
+//! predictor's and the trainer's, functions the runtime's, publishing the web service's, and what a cluster lacks the
+//! cluster crate's.
 
 mod add;
 mod admin;
 mod apply;
+mod backbone;
+mod bar;
 mod changes;
+mod classify;
+mod compare;
 mod dataset;
 mod doctor;
+mod evaluate;
+mod installed;
 mod models;
+mod pick;
 mod ports;
+mod predict;
 mod publish;
 mod ready;
+mod runs;
 mod screen;
 mod signals;
 mod status;
 mod supervisor;
+mod table;
 mod traffic;
+mod train;
 mod up;
 mod url;
 mod verify;
 mod view;
 mod watch;
+mod words;
 
 use std::{
     io::{self, Write},
@@ -61,6 +74,19 @@ enum Command {
     /// Make datasets and look at them
     #[command(subcommand)]
     Dataset(dataset::Command),
+    /// Train a model on a dataset and watch it
+    Train(Box<train::Options>),
+    /// List runs, newest first, or show one with what came out
+    Runs(runs::Options),
+    /// Put two runs side by side
+    Compare(compare::Options),
+    /// Classify picture files
+    Predict(predict::Options),
+    /// See how well a model does on labelled pictures that were kept apart
+    Evaluate(evaluate::Options),
+    /// Pretrained networks that models can be built on
+    #[command(subcommand)]
+    Backbone(backbone::Command),
     /// List model versions, newest first
     Models(models::Options),
     /// Read every published dataset and model and compare it with its manifest
@@ -102,6 +128,12 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<ExitCode> {
     match cli.command {
         Command::Up(options) => up::run(&options, &volumes, out)?,
         Command::Dataset(command) => dataset::run(command, &volumes, out)?,
+        Command::Train(options) => return train::run(&options, existing(&volumes)?, out),
+        Command::Runs(options) => runs::run(&options, existing(&volumes)?, out)?,
+        Command::Compare(options) => compare::run(&options, existing(&volumes)?, out)?,
+        Command::Predict(options) => return predict::run(&options, existing(&volumes)?, out),
+        Command::Evaluate(options) => return evaluate::run(&options, existing(&volumes)?, out),
+        Command::Backbone(command) => backbone::run(command, &volumes, out)?,
         Command::Models(options) => models::run(&options, existing(&volumes)?, out)?,
         Command::Verify(options) => return verify::run(&options, existing(&volumes)?, out),
         Command::Status(options) => status::run(&options, out)?,
@@ -157,6 +189,11 @@ mod tests {
             (&["fovea", "dataset", "show"], "<ID>"),
             (&["fovea", "verify", "--prot"], "--prot"),
             (&["fovea", "status", "--admin", "localhost"], "expected a URL like http://127.0.0.1:8084"),
+            (&["fovea", "train"], "--dataset"),
+            (&["fovea", "predict"], "<FILES>"),
+            (&["fovea", "predict", "a.png", "--model", "a@b"], "like classifier or classifier@v3"),
+            (&["fovea", "evaluate", "--data", "d", "--min-accuracy", "95"], "such as 0.95"),
+            (&["fovea", "backbone", "add", "n.onnx", "--name", "n"], "--licence"),
             (&["fovea", "publish", "classifier", "latest"], "expected a version like 3 or v3"),
             (&["fovea", "publish", "classifier", "3", "--canary", "0"], "--canary"),
             (&["fovea", "traffic", "inference"], "<REVISION=PERCENT[@TAG]>"),

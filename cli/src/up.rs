@@ -1,7 +1,6 @@
 //! `fovea up`: the page and both functions on this machine, started together and stopped together.
 
 use std::{
-    env,
     ffi::OsString,
     fmt::Display,
     io::{self, Write},
@@ -18,6 +17,7 @@ use store::Volumes;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    installed,
     ports::{self, Port},
     ready,
     signals::StopSignals,
@@ -116,7 +116,7 @@ pub fn run(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result
         Some(manifests) => manifests.clone(),
         None => write_manifests(volumes, &options.model)?,
     };
-    let services = services(options, volumes, &Programs::beside_this_one()?, &manifests)?;
+    let services = services(options, volumes, &Programs::in_folder(&installed::folder()?)?, &manifests)?;
     // Trainers whose parent died come to us instead of to init, so that none is left behind.
     set_child_subreaper(Some(getpid())).context("cannot become the parent of orphaned processes")?;
     // One thread: children end when the thread that started them does.
@@ -232,21 +232,8 @@ struct Programs {
 }
 
 impl Programs {
-    fn beside_this_one() -> Result<Self> {
-        let this = env::current_exe().context("cannot tell where this program lies")?;
-        Self::in_folder(this.parent().context("this program lies in no folder")?)
-    }
-
     fn in_folder(folder: &Path) -> Result<Self> {
-        let program = |name: &str, package: &str| {
-            let path = folder.join(name);
-            ensure!(
-                path.is_file(),
-                "{name} is not in {}; build it (cargo build --release -p {package}), or run `cargo xtask up`",
-                folder.display()
-            );
-            Ok(path)
-        };
+        let program = |name: &str, package: &str| installed::program(folder, name, package);
         Ok(Self {
             runtime: program("fovea-runtime", "runtime")?,
             web: program("fovea-web", "web")?,

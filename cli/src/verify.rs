@@ -18,7 +18,7 @@ pub struct Options {
 /// What was found out about one published thing.
 #[derive(Debug, Serialize)]
 struct Finding {
-    /// `dataset` or `model`.
+    /// `dataset`, `model` or `backbone`.
     kind: &'static str,
     name: String,
     /// What is wrong; null where nothing is.
@@ -59,6 +59,9 @@ fn findings(volumes: &Volumes) -> Result<Vec<Finding>> {
         if pointed.is_err() {
             findings.push(Finding::new("model", format!("{name} current"), pointed));
         }
+    }
+    for own in volumes.backbones()? {
+        findings.push(Finding::new("backbone", own.manifest.name.clone(), own.verify()));
     }
     Ok(findings)
 }

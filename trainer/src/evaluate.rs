@@ -2,7 +2,7 @@
 //!
 //! How logits come about is not known here.
 
-use api::train::ClassMetrics;
+pub use api::train::per_class;
 
 /// Figures over some pictures.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,24 +60,6 @@ fn cross_entropy(row: &[f32], label: usize) -> f64 {
     sum.ln() - f64::from(row[label] - most)
 }
 
-/// Precision, recall, F1 and support of every class.
-pub fn per_class(confusion: &[Vec<u64>], labels: &[String]) -> Vec<ClassMetrics> {
-    let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-    labels
-        .iter()
-        .enumerate()
-        .map(|(class, label)| {
-            let support: u64 = confusion[class].iter().sum();
-            let predicted: u64 = confusion.iter().map(|row| row[class]).sum();
-            let right = confusion[class][class];
-            let (precision, recall) = (ratio(right, predicted), ratio(right, support));
-            // 2pr / (p + r) in counts, which stays defined where both are zero.
-            let f1 = precision.and(recall).and(ratio(2 * right, predicted + support));
-            ClassMetrics { label: label.clone(), precision, recall, f1, support }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,15 +79,5 @@ mod tests {
     fn large_logits_do_not_overflow_the_loss() {
         let evaluation = Evaluation::of(&[1000.0, -1000.0], &[1], 2).expect("one picture");
         assert!((evaluation.loss - 2000.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn classes_nobody_has_or_predicts_have_no_figures_instead_of_zero() {
-        let labels = ["a", "b", "c"].map(String::from);
-        let metrics = per_class(&[vec![3, 1, 0], vec![1, 0, 0], vec![0, 0, 0]], &labels);
-        let figures = |m: &ClassMetrics| (m.precision, m.recall, m.f1, m.support);
-        assert_eq!(figures(&metrics[0]), (Some(0.75), Some(0.75), Some(0.75), 4));
-        assert_eq!(figures(&metrics[1]), (Some(0.0), Some(0.0), Some(0.0), 1));
-        assert_eq!(figures(&metrics[2]), (None, None, None, 0));
     }
 }

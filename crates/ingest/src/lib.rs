@@ -9,6 +9,7 @@ mod clean;
 mod collect;
 mod error;
 pub mod fashion_mnist;
+mod labelled;
 mod layout;
 mod limits;
 mod near;
@@ -31,6 +32,7 @@ use store::{Published, Volumes};
 
 pub use error::IngestError;
 pub use imaging::Probe;
+pub use labelled::{LabelledPicture, LabelledPictures};
 pub use limits::Limits;
 pub use preprocess::{FunctionClient, Native, Patience, Preprocess, Processed, Refusal};
 pub use split::{TEST_RATIO, VALIDATION_RATIO};

@@ -90,6 +90,12 @@ pub enum PredictorError {
         /// Name, type and shape that belong to the manifest.
         expected: String,
     },
+    /// The network cannot be a backbone.
+    #[error("the network cannot be a backbone: {reason}")]
+    Unfit {
+        /// What about it, and what was expected.
+        reason: String,
+    },
     /// tract cannot turn the graph into a plan.
     #[error("tract cannot prepare the network")]
     Prepare {

@@ -3,6 +3,7 @@
 //! Pictures arrive as upright RGB pixels of the manifest's size; decoding them is `imaging`'s job. Nothing here
 //! knows of HTTP, of registries or of which version is current. The crate builds natively and for WebAssembly.
 
+pub mod backbone;
 mod error;
 mod network;
 mod rank;
@@ -85,17 +86,28 @@ impl Predictor {
         self.logits(&vec![0; height as usize * width as usize * 3]).map(drop)
     }
 
-    /// Ranks the labels for one picture.
+    /// Says what one picture shows.
     ///
     /// # Shapes
     /// - `pixels`: `[height, width, 3]`, u8, upright RGB, of the manifest's size
-    /// - result: `min(top_k, n_classes)` labels, highest probability first
+    /// - result: `min(top_k, n_classes)` labels
     ///
     /// # Errors
     /// `Pixels` if the length is not one picture's, `NotFinite` if the network overflows on it
-    pub fn predict(&self, pixels: &[u8], top_k: usize) -> Result<Vec<Ranked>, PredictorError> {
-        rank(&self.logits(pixels)?, &self.manifest.labels, top_k)
+    pub fn predict(&self, pixels: &[u8], top_k: usize) -> Result<Answer, PredictorError> {
+        let logits = self.logits(pixels)?;
+        let ranked = rank(&logits, &self.manifest.labels, top_k)?;
+        Ok(Answer { ranked, unsure: self.manifest.doubt.map(|doubt| doubt.marks(&logits)) })
     }
+}
+
+/// What a model says about one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Highest probability first.
+    pub ranked: Vec<Ranked>,
+    /// Whether the picture may belong to none of the classes; nothing where the model's manifest does not say when.
+    pub unsure: Option<bool>,
 }
 
 type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
@@ -192,9 +204,23 @@ mod tests {
         let predictor = Predictor::load(dir.path()).unwrap();
         assert_eq!(predictor.manifest().version, 3);
         for (label, colour) in COLOURS {
-            let ranked = predictor.predict(&solid(&spec, colour), 2).unwrap();
-            assert_eq!(ranked.len(), 2);
-            assert_eq!(ranked[0].label, label);
+            let answer = predictor.predict(&solid(&spec, colour), 2).unwrap();
+            assert_eq!(answer.ranked.len(), 2);
+            assert_eq!(answer.ranked[0].label, label);
+            assert_eq!(answer.unsure, None, "the manifest does not say when");
+        }
+    }
+
+    #[test]
+    fn a_picture_that_looks_like_no_class_is_marked_as_the_manifest_says() {
+        let (dir, spec) = published();
+        // Gray gives three logits alike; a pure colour one of 4 beside two of 0, whose exponentials sum to 56.6.
+        for (score, unsure_below) in [("confidence", 0.9), ("energy", 4.0)] {
+            let doubt = serde_json::json!({"score": score, "unsure_below": unsure_below, "false_alarms": 0.05});
+            edit(dir.path(), |manifest| manifest["doubt"] = doubt);
+            let predictor = Predictor::load(dir.path()).unwrap();
+            let unsure = |colour| predictor.predict(&solid(&spec, colour), 1).unwrap().unsure;
+            assert_eq!((unsure([128; 3]), unsure([255, 0, 0])), (Some(true), Some(false)), "{score}");
         }
     }
 

@@ -45,6 +45,31 @@ pub fn colours_onnx(spec: &PreprocessSpec) -> Vec<u8> {
     graph.onnx()
 }
 
+/// A tiny backbone: input `picture` f32 `[N, 3, side, side]`, or of any size; output `features` f32 `[N, 4]`.
+pub fn backbone_onnx(side: Option<u32>) -> Vec<u8> {
+    backbone_graph(side).onnx()
+}
+
+/// As [`backbone_onnx`], to be built upon; `Relu_1` is the map whose means the features are.
+pub fn backbone_graph(side: Option<u32>) -> Graph {
+    let side = side.map_or(FREE, i64::from);
+    let message = GraphProto {
+        name: "test".to_owned(),
+        input: vec![value("picture", DataType::Float, &[3, side, side])],
+        output: vec![value("features", DataType::Float, &[4])],
+        ..Default::default()
+    };
+    let mut graph = Graph { message };
+    let weights: Vec<f32> = (0..4 * 3 * 9).map(|n| ((n * n * 37) % 101) as f32 / 101.0 - 0.4).collect();
+    let weights = graph.floats(&[4, 3, 3, 3], &weights);
+    let strides = [Attribute::ints("kernel_shape", &[3, 3]), Attribute::ints("strides", &[2, 2])];
+    let x = graph.node("Conv", &["picture", &weights], &strides);
+    let x = graph.node("Relu", &[&x], &[]);
+    let x = graph.node("GlobalAveragePool", &[&x], &[]);
+    graph.named("Flatten", &[&x], "features", &[Attribute::int("axis", 1)]);
+    graph
+}
+
 /// Writes the colour network and its manifest into a folder that exists, as the registry would hold it.
 pub fn write_colours(dir: &Path, version: u32, spec: &PreprocessSpec) -> io::Result<()> {
     let onnx = colours_onnx(spec);
@@ -138,6 +163,11 @@ impl Graph {
         });
     }
 
+    /// Makes one more value an output, of any shape.
+    pub fn add_output(&mut self, name: &str) {
+        self.message.output.push(value(name, DataType::Float, &[FREE]));
+    }
+
     /// The whole file.
     pub fn onnx(self) -> Vec<u8> {
         ModelProto {
@@ -168,9 +198,15 @@ impl Attribute {
     }
 }
 
+/// A length that a graph leaves open.
+const FREE: i64 = -1;
+
 fn value(name: &str, element: DataType, dims: &[i64]) -> ValueInfoProto {
     let batch = dimension::Value::DimParam("N".to_owned());
-    let dims = dims.iter().map(|&dim| dimension::Value::DimValue(dim));
+    let dims = dims.iter().map(|&dim| match dim {
+        FREE => dimension::Value::DimParam("side".to_owned()),
+        length => dimension::Value::DimValue(length),
+    });
     let dim = std::iter::once(batch).chain(dims).map(|value| Dimension { value: Some(value), ..Default::default() });
     let shape = Some(TensorShapeProto { dim: dim.collect() });
     let tensor = type_proto::Tensor { elem_type: element as i32, shape };

@@ -77,6 +77,26 @@ impl Volumes {
         }
         Err(StoreError::Draft(format!("there is a backbone {:?} already; choose another name", manifest.name)))
     }
+
+    /// Removes a backbone. Models that were made with it have its weights in their own files, and stay.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while a run without an end asks for it, [`StoreError::NotFound`] if nobody added it.
+    pub fn remove_backbone(&self, name: &str) -> Result<()> {
+        check_name("backbone", name)?;
+        let dir = self.backbones_dir().join(name);
+        if !dir.is_dir() {
+            return Err(StoreError::NotFound { what: "backbone", name: name.to_owned() });
+        }
+        for run in self.runs()? {
+            let asked_for = run.spec.hyperparameters.backbone.as_deref() == Some(name);
+            if asked_for && !run.written_status()?.state.is_final() {
+                let because = format!("run {} needs it; wait for its end, or cancel it", run.id());
+                return Err(StoreError::InUse { what: "backbone", name: name.to_owned(), because });
+            }
+        }
+        atomic::remove(&self.staging2(), &dir)
+    }
 }
 
 impl OwnBackbone {

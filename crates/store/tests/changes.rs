@@ -3,7 +3,7 @@
 
 mod made;
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use api::{
     backbone::{self, BackboneManifest},
@@ -27,6 +27,24 @@ fn in_use<T: std::fmt::Debug>(result: store::Result<T>) -> String {
     let error = result.unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     error.to_string()
+}
+
+/// Writes a network to this path; its manifest.
+fn backbone(network: &Path) -> BackboneManifest {
+    fs::write(network, b"layers").unwrap();
+    BackboneManifest {
+        schema: backbone::SCHEMA,
+        name: "mine".into(),
+        licence: "MIT".into(),
+        sha256: store::digest_file(network).unwrap().sha256,
+        input: "x".into(),
+        output: "y".into(),
+        input_size: 32,
+        n_features: 8,
+        mean: [0.0; 3],
+        deviation: [255.0; 3],
+        created: "2026-01-01T00:00:00Z".into(),
+    }
 }
 
 fn nothing_aside(volumes: &Volumes) {
@@ -207,23 +225,25 @@ fn predictions_come_back_line_by_line_and_half_of_them_are_none() {
 }
 
 #[test]
+fn a_backbone_is_removed_unless_a_run_still_needs_it() {
+    let (dir, volumes) = volumes();
+    let network = dir.path().join("mine.onnx");
+    volumes.add_backbone(backbone(&network), &network).unwrap();
+    let asked = Hyperparameters { backbone: Some("mine".into()), ..Default::default() };
+    let run = volumes.create_run("ds-1", "classifier", asked).unwrap();
+    assert!(in_use(volumes.remove_backbone("mine")).contains(run.id()));
+    run.bury(RunState::Cancelled, "a test").unwrap();
+    volumes.remove_backbone("mine").unwrap();
+    assert!(volumes.backbones().unwrap().is_empty());
+    assert!(matches!(volumes.remove_backbone("mine"), Err(StoreError::NotFound { .. })));
+    nothing_aside(&volumes);
+}
+
+#[test]
 fn a_backbone_is_added_once_and_only_as_its_hash_says() {
     let (dir, volumes) = volumes();
     let network = dir.path().join("mine.onnx");
-    fs::write(&network, b"layers").unwrap();
-    let manifest = BackboneManifest {
-        schema: backbone::SCHEMA,
-        name: "mine".into(),
-        licence: "MIT".into(),
-        sha256: store::digest_file(&network).unwrap().sha256,
-        input: "x".into(),
-        output: "y".into(),
-        input_size: 32,
-        n_features: 8,
-        mean: [0.0; 3],
-        deviation: [255.0; 3],
-        created: "2026-01-01T00:00:00Z".into(),
-    };
+    let manifest = backbone(&network);
     let added = volumes.add_backbone(manifest.clone(), &network).unwrap();
     assert_eq!(fs::read(added.network()).unwrap(), b"layers");
     added.verify().unwrap();

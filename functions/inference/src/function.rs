@@ -18,7 +18,7 @@ use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE},
 };
-use predictor::{Predictor, PredictorError};
+use predictor::{Answer, Predictor, PredictorError};
 use serde::Serialize;
 
 use crate::query::Wish;
@@ -207,9 +207,9 @@ impl Function {
         let picture = picture?;
 
         let start = Instant::now();
-        let ranked = predictor.predict(&picture.pixels, wish.top_k.max(1));
+        let answer = predictor.predict(&picture.pixels, wish.top_k.max(1));
         spent.inference += start.elapsed();
-        let mut ranked = ranked.map_err(|error| {
+        let Answer { mut ranked, unsure } = answer.map_err(|error| {
             log("cannot classify a picture", &error);
             ErrorDetail::new(ErrorCode::Internal, "the model fails on this picture, and this function's log says why")
         })?;
@@ -221,6 +221,7 @@ impl Function {
             image_url: wish.include_image.then(|| picture.facts.format.data_url(bytes)),
             prediction: best.as_ref().map(|best| best.label.clone()),
             confidence: best.map(|best| best.probability),
+            unsure,
             top_k: ranked,
             error: None,
         })

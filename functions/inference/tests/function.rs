@@ -137,7 +137,21 @@ fn an_entry_has_the_originals_fields_and_the_ranked_labels() {
     let top_k = entry["top_k"].as_array().unwrap();
     assert_eq!(top_k.iter().map(|ranked| &ranked["label"]).collect::<Vec<_>>(), ["red", "green"]);
     assert!((top_k[1]["probability"].as_f64().unwrap() - (1.0 - most) / 2.0).abs() < 1e-6);
-    assert!(!entry.contains_key("error"));
+    assert!(!entry.contains_key("error") && !entry.contains_key("unsure"), "{entry:?}");
+}
+
+#[test]
+fn an_answer_says_whether_it_is_unsure_where_the_manifest_tells_when() {
+    let served = with_model();
+    let path = served.dir().join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["doubt"] = json!({"score": "confidence", "unsure_below": 0.9, "false_alarms": 0.05});
+    fs::write(&path, manifest.to_string()).unwrap();
+    let images = [COLOURS[0].1, [128; 3]].map(|colour| encoded("p", &png(colour)));
+    let answer: Vec<Prediction> = body(&served.post_json("/predict", &json!({"images": images})), StatusCode::OK);
+    assert_eq!(answer.iter().map(|entry| entry.unsure).collect::<Vec<_>>(), [Some(false), Some(true)]);
+    let one: Prediction = body(&served.post("/predict", "image/png", png([128; 3])), StatusCode::OK);
+    assert_eq!(one.unsure, Some(true));
 }
 
 #[test]

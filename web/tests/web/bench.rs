@@ -371,7 +371,7 @@ pub async fn inference_function() -> reqwest::Url {
                 image_url: request.include_images.then(|| "data:image/png;base64,AAAA".to_owned()),
                 prediction: Some(label.clone()),
                 confidence: Some(0.75),
-                unsure: None,
+                unsure: Some(label.contains("dog")),
                 top_k: vec![Ranked { label, probability: 0.75 }],
                 error: None,
             }

@@ -104,6 +104,28 @@ pub struct ClassMetrics {
     pub support: u64,
 }
 
+/// Precision, recall, F1 and support of every class.
+///
+/// # Shapes
+/// - `confusion`: `[n_classes, n_classes]`, row = true class, column = predicted class
+/// - `labels`: `[n_classes]`
+pub fn per_class(confusion: &[Vec<u64>], labels: &[String]) -> Vec<ClassMetrics> {
+    let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+    labels
+        .iter()
+        .enumerate()
+        .map(|(class, label)| {
+            let support: u64 = confusion[class].iter().sum();
+            let predicted: u64 = confusion.iter().map(|row| row[class]).sum();
+            let right = confusion[class][class];
+            let (precision, recall) = (ratio(right, predicted), ratio(right, support));
+            // 2pr / (p + r) in counts, which stays defined where both are zero.
+            let f1 = precision.and(recall).and(ratio(2 * right, predicted + support));
+            ClassMetrics { label: label.clone(), precision, recall, f1, support }
+        })
+        .collect()
+}
+
 /// One family with its settings on the search's leaderboard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -243,4 +265,19 @@ pub struct PicturePrediction {
     /// Whether the model says that it is unsure.
     #[serde(default)]
     pub unsure: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_nobody_has_or_predicts_have_no_figures_instead_of_zero() {
+        let labels = ["a", "b", "c"].map(String::from);
+        let metrics = per_class(&[vec![3, 1, 0], vec![1, 0, 0], vec![0, 0, 0]], &labels);
+        let figures = |m: &ClassMetrics| (m.precision, m.recall, m.f1, m.support);
+        assert_eq!(figures(&metrics[0]), (Some(0.75), Some(0.75), Some(0.75), 4));
+        assert_eq!(figures(&metrics[1]), (Some(0.0), Some(0.0), Some(0.0), 1));
+        assert_eq!(figures(&metrics[2]), (None, None, None, 0));
+    }
 }

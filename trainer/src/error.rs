@@ -1,6 +1,9 @@
 //! What can go wrong in training.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use predictor::PredictorError;
 use store::StoreError;
@@ -17,6 +20,14 @@ pub enum TrainerError {
     /// Something about the volumes.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file of the run or of the cache.
+    #[error("cannot write {path}")]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// `run.json` does not lie in the folder of the run it describes.
     #[error("{path} describes run {run:?}; it must lie in that run's folder, {expected}")]
     Misplaced {
@@ -136,6 +147,12 @@ pub enum TrainerError {
 }
 
 impl TrainerError {
+    /// For `map_err` where a file is written.
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Write { path, source }
+    }
+
     /// For `map_err` on the engine's answers; `action` completes "ONNX Runtime cannot …".
     pub(crate) fn engine<R>(action: impl Into<String>) -> impl FnOnce(ort::Error<R>) -> Self {
         // The builder's errors carry the builder; only the message matters here.

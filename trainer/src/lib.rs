@@ -11,6 +11,7 @@
 //! Runtime; the same list of layers writes the graph that is published. Left out: serving, and choosing datasets.
 
 pub mod backbone;
+pub mod calibration;
 pub mod data;
 pub mod engine;
 mod error;
@@ -18,6 +19,7 @@ pub mod evaluate;
 pub mod export;
 pub mod family;
 pub mod features;
+pub mod folds;
 pub mod grad;
 pub mod graph;
 mod job;
@@ -25,7 +27,11 @@ pub mod model;
 pub mod monitor;
 pub mod onnx;
 pub mod pixels;
+pub mod predictions;
+pub mod promotion;
 pub mod random;
+pub mod search;
+pub mod suspects;
 #[cfg(test)]
 #[path = "../tests/common/installed.rs"]
 mod testing;

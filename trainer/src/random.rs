@@ -13,6 +13,8 @@ pub enum Purpose {
     Augmentation = 3,
     /// Dropout masks.
     Dropout = 4,
+    /// Parts of a cross-validation.
+    Folds = 5,
 }
 
 /// The generator of one purpose in one epoch, so that an epoch's choices do not depend on how many came before.

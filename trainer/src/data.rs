@@ -2,20 +2,27 @@
 //!
 //! Datasets lie on a volume and are mapped by `store`; nothing here writes.
 
+use std::sync::Arc;
+
 use api::train::Augmentation;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 use store::Dataset;
 
-use crate::{Result, TrainerError, engine::Inputs, model::Feed};
+use crate::{
+    Result, TrainerError,
+    engine::Inputs,
+    model::Feed,
+    random::{Purpose, generator},
+};
 
-/// Labelled examples of one split.
-pub trait Samples {
+/// Labelled examples.
+pub trait Samples: Sync {
     /// Class index of each example.
     fn labels(&self) -> &[u32];
 
-    /// The chosen examples; changed at random where there is a generator.
-    fn batch(&self, rows: &[usize], random: Option<&mut Pcg64>) -> Batch;
+    /// The chosen examples, in the form that is picked.
+    fn batch(&self, rows: &[usize], pick: Pick) -> Batch;
 
     /// Number of examples.
     fn len(&self) -> usize {
@@ -25,6 +32,62 @@ pub trait Samples {
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.labels().is_empty()
+    }
+}
+
+/// In which of its forms an example is taken.
+#[derive(Debug)]
+pub enum Pick<'a> {
+    /// As it is.
+    Plain,
+    /// Mirrored left to right.
+    Mirrored,
+    /// In any, as augmentation has it.
+    Random(&'a mut Pcg64),
+}
+
+/// One way in which every picture is changed before its features are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// As it is.
+    Plain,
+    /// Mirrored.
+    Mirrored,
+    /// Each picture in its own random way.
+    Random {
+        /// What is allowed.
+        augmentation: Augmentation,
+        /// Of the run.
+        seed: u64,
+        /// Tells several such variants apart.
+        number: u32,
+    },
+}
+
+impl Variant {
+    /// At least two variants from which training samples; the first are the plain and the mirrored one, unless
+    /// augmentation is off.
+    pub fn of(augmentation: Augmentation, seed: u64, n_random: u32) -> Vec<Self> {
+        match augmentation {
+            Augmentation::None => vec![Self::Plain],
+            Augmentation::Flip => vec![Self::Plain, Self::Mirrored],
+            Augmentation::FlipShift => {
+                let random = (1..=n_random).map(|number| Self::Random { augmentation, seed, number });
+                [Self::Plain, Self::Mirrored].into_iter().chain(random).collect()
+            }
+        }
+    }
+
+    /// How one picture is changed; what it is does not depend on the other pictures.
+    pub fn change(self, row: usize, height: u32, width: u32) -> Change {
+        match self {
+            Self::Plain => Change::default(),
+            Self::Mirrored => Change { flip: true, ..Change::default() },
+            Self::Random { augmentation, seed, number } => {
+                let stream = u64::from(number) << 40 | row as u64;
+                Change::random(augmentation, height, width, &mut generator(seed, Purpose::Variant, stream))
+            }
+        }
     }
 }
 
@@ -107,46 +170,88 @@ impl Change {
     }
 }
 
-/// Pictures as they lie in the dataset.
-#[derive(Clone, Copy, Debug)]
+/// Pictures as they lie in the dataset: one or more mapped splits behind one row index.
+#[derive(Clone, Debug)]
 pub struct Pictures<'a> {
-    /// u8 `[n, height, width, 3]`.
-    pub images: &'a [u8],
-    /// Class index of each.
-    pub labels: &'a [u32],
-    /// Pixels.
-    pub height: u32,
-    /// Pixels.
-    pub width: u32,
-    /// How batches are changed when they are.
-    pub augmentation: Augmentation,
+    height: u32,
+    width: u32,
+    /// First row and u8 `[n, height, width, 3]` of each split.
+    parts: Vec<(usize, &'a [u8])>,
+    labels: Vec<u32>,
 }
 
-impl Pictures<'_> {
-    /// One picture: `[height, width, 3]`.
-    pub fn picture(&self, row: usize) -> &[u8] {
-        let bytes = self.height as usize * self.width as usize * 3;
-        &self.images[row * bytes..][..bytes]
+impl<'a> Pictures<'a> {
+    /// None yet; all will have this size in pixels.
+    pub fn new(height: u32, width: u32) -> Self {
+        Self { height, width, parts: vec![], labels: vec![] }
     }
 
-    /// The chosen pictures, each changed in its own way.
-    pub fn changed(&self, rows: &[usize], mut change: impl FnMut() -> Change) -> Batch {
-        let mut values = Vec::with_capacity(rows.len() * self.height as usize * self.width as usize * 3);
+    /// With another split behind those that are there.
+    ///
+    /// # Shapes
+    /// - `images`: `[n, height, width, 3]`
+    /// - `labels`: `[n]`
+    pub fn with(mut self, images: &'a [u8], labels: &[u32]) -> Self {
+        debug_assert_eq!(images.len(), labels.len() * self.bytes());
+        self.parts.push((self.labels.len(), images));
+        self.labels.extend_from_slice(labels);
+        self
+    }
+
+    /// In pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// In pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Class index of each.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    fn bytes(&self) -> usize {
+        self.height as usize * self.width as usize * 3
+    }
+
+    /// One picture: `[height, width, 3]`.
+    pub fn picture(&self, row: usize) -> &'a [u8] {
+        let part = self.parts.partition_point(|(first, _)| *first <= row) - 1;
+        let (first, images) = self.parts[part];
+        &images[(row - first) * self.bytes()..][..self.bytes()]
+    }
+
+    /// The chosen pictures, each changed as is said for its row.
+    pub fn changed(&self, rows: &[usize], mut change: impl FnMut(usize) -> Change) -> Batch {
+        let mut values = Vec::with_capacity(rows.len() * self.bytes());
         for &row in rows {
-            change().apply(self.picture(row), self.height, self.width, &mut values);
+            change(row).apply(self.picture(row), self.height, self.width, &mut values);
         }
         Batch::Pixels { dims: [rows.len() as i64, i64::from(self.height), i64::from(self.width), 3], values }
     }
 
-    /// Mean and standard deviation of each channel, over at most two thousand pictures spread over all.
+    /// Mean and standard deviation of each channel, over at most two thousand of the chosen pictures.
     ///
     /// # Units
     /// 0..=255; the deviation is at least 1
-    pub fn channel_statistics(&self) -> ([f32; 3], [f32; 3]) {
+    pub fn channel_statistics(&self, rows: &[usize]) -> ([f32; 3], [f32; 3]) {
         const MOST_PICTURES: usize = 2000;
-        let stride = self.len().div_ceil(MOST_PICTURES).max(1);
+        let stride = rows.len().div_ceil(MOST_PICTURES).max(1);
         let (mut n, mut sum, mut squares) = (0u64, [0u64; 3], [0u64; 3]);
-        for row in (0..self.len()).step_by(stride) {
+        for &row in rows.iter().step_by(stride) {
             for pixel in self.picture(row).chunks_exact(3) {
                 n += 1;
                 for (channel, &value) in pixel.iter().enumerate() {
@@ -162,62 +267,122 @@ impl Pictures<'_> {
     }
 }
 
-impl Samples for Pictures<'_> {
+/// Some of the pictures, fed as pixels.
+#[derive(Clone, Debug)]
+pub struct PixelSamples<'a> {
+    pictures: &'a Pictures<'a>,
+    rows: &'a [usize],
+    labels: Vec<u32>,
+    augmentation: Augmentation,
+}
+
+impl<'a> PixelSamples<'a> {
+    /// The pictures in these rows; `augmentation` is what a random pick allows.
+    pub fn new(pictures: &'a Pictures<'a>, rows: &'a [usize], augmentation: Augmentation) -> Self {
+        let labels = rows.iter().map(|&row| pictures.labels[row]).collect();
+        Self { pictures, rows, labels, augmentation }
+    }
+}
+
+impl Samples for PixelSamples<'_> {
     fn labels(&self) -> &[u32] {
-        self.labels
+        &self.labels
     }
 
-    fn batch(&self, rows: &[usize], random: Option<&mut Pcg64>) -> Batch {
-        match random {
-            Some(random) => self.changed(rows, || Change::random(self.augmentation, self.height, self.width, random)),
-            None => self.changed(rows, Change::default),
+    fn batch(&self, rows: &[usize], pick: Pick) -> Batch {
+        let rows: Vec<usize> = rows.iter().map(|&row| self.rows[row]).collect();
+        let (height, width) = (self.pictures.height, self.pictures.width);
+        match pick {
+            Pick::Plain => self.pictures.changed(&rows, |_| Change::default()),
+            Pick::Mirrored => self.pictures.changed(&rows, |_| Change { flip: true, ..Change::default() }),
+            Pick::Random(random) => {
+                self.pictures.changed(&rows, |_| Change::random(self.augmentation, height, width, random))
+            }
         }
     }
 }
 
-/// Features of pictures, computed before training, for several variants of each picture.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Features {
-    /// f32 `[n, n_variants, n_features]`; the first variant is the picture as it is.
-    pub values: Vec<f32>,
-    /// Class index of each picture.
-    pub labels: Vec<u32>,
-    /// Variants of each picture.
-    pub n_variants: usize,
-    /// Features of each variant.
-    pub n_features: usize,
+/// Values of every picture of one variant: f32 `[pictures, values per picture]`; may be a mapped file.
+pub type Values = Arc<dyn AsRef<[f32]> + Send + Sync>;
+
+/// Features of some pictures, computed before training, for one or more variants of each picture.
+#[derive(Clone)]
+pub struct FeatureSamples<'a> {
+    variants: Vec<Values>,
+    rows: &'a [usize],
+    labels: Vec<u32>,
+    shape: Vec<i64>,
+    standard: Option<Arc<Standard>>,
 }
 
-impl Features {
-    fn variant(&self, row: usize, variant: usize) -> &[f32] {
-        &self.values[(row * self.n_variants + variant) * self.n_features..][..self.n_features]
+impl<'a> FeatureSamples<'a> {
+    /// Features of the pictures in these rows. The first variant is the plain one, the second the mirrored one.
+    ///
+    /// # Shapes
+    /// - `variants`: each f32 `[all pictures, shape…]`
+    /// - `labels`: of all pictures
+    pub fn new(variants: Vec<Values>, shape: Vec<i64>, rows: &'a [usize], labels: &[u32]) -> Self {
+        let labels = rows.iter().map(|&row| labels[row]).collect();
+        Self { variants, rows, labels, shape, standard: None }
     }
 
-    /// Mean and standard deviation of every feature over all variants of all pictures.
+    /// The same, standardised as they are taken.
+    pub fn standardised(self, standard: Arc<Standard>) -> Self {
+        Self { standard: Some(standard), ..self }
+    }
+
+    fn size(&self) -> usize {
+        self.shape.iter().product::<i64>() as usize
+    }
+
+    fn values(&self, row: usize, variant: usize) -> &[f32] {
+        let variant = &self.variants[variant.min(self.variants.len() - 1)];
+        &(**variant).as_ref()[self.rows[row] * self.size()..][..self.size()]
+    }
+
+    /// Mean and standard deviation of every feature over all variants of the pictures.
     pub fn statistics(&self) -> Standard {
-        let n = (self.values.len() / self.n_features).max(1) as f64;
-        let mut mean = vec![0f64; self.n_features];
-        for vector in self.values.chunks_exact(self.n_features) {
+        let n = (self.rows.len() * self.variants.len()).max(1) as f64;
+        let vectors = || {
+            let rows = 0..self.rows.len();
+            rows.flat_map(|row| (0..self.variants.len()).map(move |variant| self.values(row, variant)))
+        };
+        let mut mean = vec![0f64; self.size()];
+        for vector in vectors() {
             for (m, &x) in mean.iter_mut().zip(vector) {
                 *m += f64::from(x) / n;
             }
         }
-        let mut variance = vec![0f64; self.n_features];
-        for vector in self.values.chunks_exact(self.n_features) {
+        let mut variance = vec![0f64; self.size()];
+        for vector in vectors() {
             for ((v, m), &x) in variance.iter_mut().zip(&mean).zip(vector) {
                 *v += (f64::from(x) - m).powi(2) / n;
             }
         }
         Standard { mean, deviation: variance.iter().map(|v| v.sqrt() + LEAST_DEVIATION).collect() }
     }
+}
 
-    /// Brings every feature to mean 0 and deviation 1.
-    pub fn standardise(&mut self, standard: &Standard) {
-        for vector in self.values.chunks_exact_mut(self.n_features) {
-            for ((x, mean), deviation) in vector.iter_mut().zip(&standard.mean).zip(&standard.deviation) {
-                *x = ((f64::from(*x) - mean) / deviation) as f32;
+impl Samples for FeatureSamples<'_> {
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    fn batch(&self, rows: &[usize], mut pick: Pick) -> Batch {
+        let mut values = Vec::with_capacity(rows.len() * self.size());
+        for &row in rows {
+            let variant = match &mut pick {
+                Pick::Plain => 0,
+                Pick::Mirrored => 1,
+                Pick::Random(random) => random.random_range(0..self.variants.len()),
+            };
+            let vector = self.values(row, variant);
+            match &self.standard {
+                None => values.extend_from_slice(vector),
+                Some(standard) => values.extend(standard.applied(vector)),
             }
         }
+        Batch::Features { dims: [&[rows.len() as i64], self.shape.as_slice()].concat(), values }
     }
 }
 
@@ -233,18 +398,10 @@ pub struct Standard {
     pub deviation: Vec<f64>,
 }
 
-impl Samples for Features {
-    fn labels(&self) -> &[u32] {
-        &self.labels
-    }
-
-    fn batch(&self, rows: &[usize], mut random: Option<&mut Pcg64>) -> Batch {
-        let mut values = Vec::with_capacity(rows.len() * self.n_features);
-        for &row in rows {
-            let variant = random.as_mut().map_or(0, |random| random.random_range(0..self.n_variants));
-            values.extend_from_slice(self.variant(row, variant));
-        }
-        Batch::Features { dims: vec![rows.len() as i64, self.n_features as i64], values }
+impl Standard {
+    fn applied<'a>(&'a self, vector: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+        let values = vector.iter().zip(&self.mean).zip(&self.deviation);
+        values.map(|((&x, mean), deviation)| ((f64::from(x) - mean) / deviation) as f32)
     }
 }
 

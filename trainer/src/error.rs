@@ -79,7 +79,7 @@ pub enum TrainerError {
         source: ort::Error,
     },
     /// The backbone's file cannot be read.
-    #[error("cannot read the backbone {path}, which FOVEA_BACKBONE names; `cargo xtask setup` installs it")]
+    #[error("cannot read the backbone {path}; `cargo xtask setup` installs those that are built in")]
     BackboneFile {
         /// Which file.
         path: PathBuf,
@@ -96,6 +96,14 @@ pub enum TrainerError {
         /// The known one.
         expected: String,
     },
+    /// A person's own backbone cannot be used.
+    #[error("backbone {name} cannot be used: {problem}")]
+    BackboneGraph {
+        /// Its name.
+        name: String,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// The backbone's weights are not those of its architecture.
     #[error("the backbone's weights do not fit: {0}")]
     BackboneWeights(String),
@@ -106,6 +114,9 @@ pub enum TrainerError {
         #[from]
         source: crate::torch_file::FormatError,
     },
+    /// A checkpoint is not one of this fit.
+    #[error("the checkpoint cannot be used: {0}")]
+    Checkpoint(String),
     /// The loss left the finite numbers.
     #[error(
         "training diverged: the loss is not finite in step {step} of epoch {epoch}; lower the learning rate \

@@ -7,14 +7,14 @@ use api::{
 
 use crate::{
     Result, TrainerError,
-    backbone::Backbone,
-    data::{Pictures, Samples, Standard},
+    backbone::Frozen,
+    data::{Change, Pictures, Standard},
     engine::{Engine, Inputs, Session},
     graph::Builder,
     model::{Feed, Network, Weights},
-    onnx::{BATCH, Element},
+    onnx::{BATCH, Element, int, ints},
+    optimiser::batch_size_for,
     pixels::PixelInput,
-    train::batch_size_for,
 };
 
 /// Pictures on which engines are compared.
@@ -26,11 +26,15 @@ pub struct Exported<'a> {
     /// From the dataset's pixels to the network's input.
     pub pixels: &'a PixelInput,
     /// The frozen network in between, if any.
-    pub backbone: Option<&'a Backbone>,
+    pub frozen: Option<&'a Frozen>,
     /// What was trained.
     pub network: &'a Network,
     /// Its weights, for input that nothing standardises.
     pub weights: &'a Weights,
+    /// Whether the logits are means over the picture and its mirror image.
+    pub mirrored: bool,
+    /// Divides the logits.
+    pub temperature: f64,
 }
 
 impl Exported<'_> {
@@ -39,15 +43,34 @@ impl Exported<'_> {
     /// The same arguments give the same bytes.
     pub fn to_onnx(&self, metadata: &[(&str, String)]) -> Vec<u8> {
         let mut graph = Builder::new();
-        let mut x = self.pixels.append(&mut graph);
-        if let Some(backbone) = self.backbone {
-            x = backbone.append(&mut graph, &x, self.pixels.size);
+        let mut x = self.pixels.append(&mut graph, BATCH);
+        if self.mirrored {
+            let mirror = graph.mirror(&x);
+            x = graph.op("Concat", &[&x, &mirror], vec![int("axis", 0)]);
         }
-        self.network.embed_parameters(&mut graph, self.weights);
-        let logits = self.network.infer(&mut graph, &x);
-        graph.output(OUTPUT, &logits, Element::F32, &[BATCH, self.network.n_classes()]);
+        if let Some(frozen) = self.frozen {
+            x = frozen.append(&mut graph, &x);
+        }
+        self.network.embed_parameters(&mut graph, &cooled(self.weights, self.temperature));
+        let mut logits = self.network.infer(&mut graph, &x);
+        let n_classes = self.network.n_classes();
+        if self.mirrored {
+            let pairs = graph.reshape(&logits, &[2, BATCH, n_classes]);
+            logits = graph.op("ReduceMean", &[&pairs], vec![ints("axes", &[0]), int("keepdims", 0)]);
+        }
+        graph.output(OUTPUT, &logits, Element::F32, &[BATCH, n_classes]);
         graph.finish("classifier", metadata)
     }
+}
+
+/// The same weights but for those of the last layer, which is dense, divided by the temperature.
+fn cooled(weights: &Weights, temperature: f64) -> Weights {
+    let mut weights = weights.clone();
+    let last = weights.len().saturating_sub(2);
+    for value in weights[last..].iter_mut().flatten() {
+        *value = (f64::from(*value) / temperature) as f32;
+    }
+    weights
 }
 
 /// Moves the standardisation of a network's input into its first dense layer: the network then takes raw input.
@@ -82,22 +105,28 @@ impl Runner {
     /// Loads the file.
     pub fn new(engine: &Engine, onnx: &[u8], pixels: &PixelInput) -> Result<Self> {
         let session = engine.session("exported", onnx)?;
-        Ok(Self { session, batch_size: batch_size_for(&Feed::Pixels(pixels.clone()).shape()) })
+        Ok(Self { session, batch_size: batch_size_for(&Feed::Pixels { pixels: pixels.clone(), frozen: None }) })
     }
 
-    /// Logits of all pictures; `tell` hears after each batch how many are done.
+    /// Logits of the pictures in these rows; `tell` hears after each batch how many are done.
     ///
     /// # Shapes
-    /// result: `[n, n_classes]`
-    pub fn logits(&mut self, pictures: &Pictures, mut tell: impl FnMut(usize) -> Result<()>) -> Result<Vec<f32>> {
-        let rows: Vec<usize> = (0..pictures.len()).collect();
+    /// result: `[rows, n_classes]`
+    pub fn logits(
+        &mut self,
+        pictures: &Pictures,
+        rows: &[usize],
+        mut tell: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<f32>> {
         let mut logits = vec![];
+        let mut done = 0;
         for rows in rows.chunks(self.batch_size) {
-            let batch = pictures.batch(rows, None);
+            let batch = pictures.changed(rows, |_| Change::default());
             let mut inputs = Inputs::new();
             batch.feed(&mut inputs)?;
             logits.extend_from_slice(self.session.run(inputs)?.values(OUTPUT)?);
-            tell(rows[0] + rows.len())?;
+            done += rows.len();
+            tell(done)?;
         }
         Ok(logits)
     }
@@ -106,19 +135,20 @@ impl Runner {
 /// Logits of the exported file in native tract; `tell` hears after each picture how many are done.
 ///
 /// # Shapes
-/// result: `[n, n_classes]`
+/// result: `[rows, n_classes]`
 pub fn tract_logits(
     onnx: &[u8],
     spec: &PreprocessSpec,
     n_classes: usize,
     pictures: &Pictures,
+    rows: &[usize],
     mut tell: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<f32>> {
     let network = predictor::Network::from_onnx(onnx, spec, n_classes)?;
     let mut logits = vec![];
-    for row in 0..pictures.len() {
+    for (index, &row) in rows.iter().enumerate() {
         logits.extend(network.logits(pictures.picture(row))?);
-        tell(row + 1)?;
+        tell(index + 1)?;
     }
     Ok(logits)
 }

@@ -1,111 +1,121 @@
-//! Features of a frozen backbone for every picture of a split, computed once before training.
+//! Features of frozen networks for every picture, computed once and shared between fits.
 
-use api::train::Augmentation;
+use std::{
+    collections::HashMap,
+    sync::Arc,
+};
 
 use crate::{
     Result,
-    backbone::{Backbone, N_FEATURES},
-    data::{Change, Features, Pictures, Samples},
-    engine::{Engine, Inputs, Session},
+    backbone::Frozen,
+    data::{Values, Variant},
+    engine::Inputs,
+    family::Task,
     graph::Builder,
     model::Feed,
     monitor::Monitor,
     onnx::{BATCH, Element},
+    optimiser::batch_size_for,
     pixels::PixelInput,
-    random::{Purpose, generator},
-    train::batch_size_for,
 };
 
-/// The graph from pixels to features, ready to run.
-#[derive(Debug)]
-pub struct Extractor {
-    session: Session,
-    batch_size: usize,
+/// Changes when the same [`Key`] would give other values.
+pub const GRAPH_VERSION: u32 = 1;
+
+/// What tells the features of the same pictures apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// SHA-256 of the backbone's file.
+    pub backbone: String,
+    /// Side in pixels of what it sees.
+    pub input_size: u32,
+    /// 0: pooled features; n: what comes into the last n blocks.
+    pub trained_blocks: u32,
+    /// How pictures are changed before.
+    pub variant: Variant,
 }
 
-impl Extractor {
-    /// Prepares the backbone for pictures of this size.
-    pub fn new(engine: &Engine, backbone: &Backbone, pixels: &PixelInput) -> Result<Self> {
-        let mut graph = Builder::new();
-        let x = pixels.append(&mut graph);
-        let features = backbone.append(&mut graph, &x, pixels.size);
-        graph.output(Feed::FEATURES, &features, Element::F32, &[BATCH, N_FEATURES]);
-        let session = engine.session("backbone", &graph.finish("backbone", &[]))?;
-        let batch_size = batch_size_for(&Feed::Pixels(pixels.clone()).shape());
-        Ok(Self { session, batch_size })
-    }
-
-    /// Features of every variant of every picture.
+/// Gives features to fits: computes them, or has them from before.
+pub trait FeatureSource {
+    /// Features of every picture of the task.
     ///
-    /// Progress counts variants under the stage `features`, from `done` to at most `total`.
-    pub fn run(
-        &mut self,
-        pictures: &Pictures,
-        variants: &[Variant],
-        (mut done, total): (usize, usize),
-        monitor: &mut Monitor,
-    ) -> Result<Features> {
-        let n_features = N_FEATURES as usize;
-        let mut values = vec![0f32; pictures.len() * variants.len() * n_features];
-        let rows: Vec<usize> = (0..pictures.len()).collect();
-        for (index, variant) in variants.iter().enumerate() {
-            let mut change = variant.changes(pictures);
-            for rows in rows.chunks(self.batch_size) {
-                let batch = pictures.changed(rows, &mut change);
-                let mut inputs = Inputs::new();
-                batch.feed(&mut inputs)?;
-                let outputs = self.session.run(inputs)?;
-                let computed: &[f32] = outputs.values(Feed::FEATURES)?;
-                for (row, vector) in rows.iter().zip(computed.chunks_exact(n_features)) {
-                    let at = (row * variants.len() + index) * n_features;
-                    values[at..at + n_features].copy_from_slice(vector);
-                }
-                done += rows.len();
-                monitor.stage("features", done, total)?;
-            }
+    /// # Shapes
+    /// result: f32 `[pictures, frozen.output()…]`
+    fn features(&mut self, task: &Task, frozen: &Frozen, variant: Variant, monitor: &mut Monitor) -> Result<Values>;
+}
+
+impl Key {
+    /// The key of a frozen network's features of one variant.
+    pub fn of(frozen: &Frozen, variant: Variant) -> Self {
+        Self {
+            backbone: frozen.backbone.identity().sha256.clone(),
+            input_size: frozen.input_size,
+            trained_blocks: frozen.trained_blocks,
+            variant,
         }
-        Ok(Features { values, labels: pictures.labels.to_vec(), n_variants: variants.len(), n_features })
     }
 }
 
-/// One way in which every picture of a split is changed before its features are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
-    /// As it is.
-    Plain,
-    /// Mirrored.
-    Mirrored,
-    /// Each picture in its own random way.
-    Shifted {
-        /// Of the run.
-        seed: u64,
-        /// Tells several such variants apart.
-        number: u32,
-    },
+/// How a backbone sees the task's pictures.
+pub fn pixels(task: &Task, frozen: &Frozen) -> PixelInput {
+    PixelInput {
+        height: task.pictures.height(),
+        width: task.pictures.width(),
+        size: frozen.input_size,
+        mean: frozen.backbone.mean(),
+        deviation: frozen.backbone.deviation(),
+    }
 }
 
-impl Variant {
-    /// The variants from which training samples, for an augmentation.
-    pub fn of(augmentation: Augmentation, seed: u64) -> Vec<Self> {
-        match augmentation {
-            Augmentation::None => vec![Self::Plain],
-            Augmentation::Flip => vec![Self::Plain, Self::Mirrored],
-            Augmentation::FlipShift => {
-                let shifted = (1..=2).map(|number| Self::Shifted { seed, number });
-                [Self::Plain, Self::Mirrored].into_iter().chain(shifted).collect()
-            }
-        }
-    }
+/// Computes features of every picture of the task, and hands them on picture by picture in order, some at a time.
+///
+/// Progress counts pictures under the stage `features`.
+pub fn compute(
+    task: &Task,
+    frozen: &Frozen,
+    variant: Variant,
+    monitor: &mut Monitor,
+    take: &mut dyn FnMut(&[f32]) -> Result<()>,
+) -> Result<()> {
+    let feed = Feed::Pixels { pixels: pixels(task, frozen), frozen: Some(frozen.clone()) };
+    let mut graph = Builder::new();
+    let features = feed.append(&mut graph, BATCH);
+    let dims: Vec<i64> = [&[BATCH], frozen.output().as_slice()].concat();
+    graph.output(Feed::FEATURES, &features, Element::F32, &dims);
+    let mut session = task.engine.session("backbone", &graph.finish("backbone", &[]))?;
 
-    fn changes(self, pictures: &Pictures) -> impl FnMut() -> Change {
-        let (height, width) = (pictures.height, pictures.width);
-        let mut random = match self {
-            Self::Shifted { seed, number } => Some(generator(seed, Purpose::Augmentation, number)),
-            Self::Plain | Self::Mirrored => None,
-        };
-        move || match &mut random {
-            Some(random) => Change::random(Augmentation::FlipShift, height, width, random),
-            None => Change { flip: self == Self::Mirrored, ..Change::default() },
+    let pictures = task.pictures;
+    let rows: Vec<usize> = (0..pictures.len()).collect();
+    monitor.stage("features", 0, rows.len())?;
+    for rows in rows.chunks(batch_size_for(&feed)) {
+        let batch = pictures.changed(rows, |row| variant.change(row, pictures.height(), pictures.width()));
+        let mut inputs = Inputs::new();
+        batch.feed(&mut inputs)?;
+        take(session.run(inputs)?.values(Feed::FEATURES)?)?;
+        monitor.stage("features", rows[0] + rows.len(), pictures.len())?;
+    }
+    Ok(())
+}
+
+/// Computes features and remembers them, in memory, as long as it lives.
+#[derive(Default)]
+pub struct Computed {
+    known: HashMap<Key, Values>,
+}
+
+impl FeatureSource for Computed {
+    fn features(&mut self, task: &Task, frozen: &Frozen, variant: Variant, monitor: &mut Monitor) -> Result<Values> {
+        let key = Key::of(frozen, variant);
+        if let Some(values) = self.known.get(&key) {
+            return Ok(values.clone());
         }
+        let mut values: Vec<f32> = vec![];
+        compute(task, frozen, variant, monitor, &mut |some| {
+            values.extend_from_slice(some);
+            Ok(())
+        })?;
+        let values: Values = Arc::new(values);
+        self.known.insert(key, values.clone());
+        Ok(values)
     }
 }

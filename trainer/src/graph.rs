@@ -2,7 +2,9 @@
 //!
 //! Knows ONNX operators and fresh names, not what a network is.
 
-use crate::onnx::{self, Attribute, BATCH, Element, Node, Tensor, ValueInfoProto, int, ints};
+use std::collections::BTreeSet;
+
+use crate::onnx::{self, Attribute, BATCH, Element, Graph, Node, Tensor, ValueInfoProto, int, ints};
 
 /// Name of a value inside a graph under construction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Builder {
     inputs: Vec<ValueInfoProto>,
     outputs: Vec<ValueInfoProto>,
     names: usize,
+    /// Of operations beside the standard ones.
+    domains: BTreeSet<&'static str>,
 }
 
 impl Builder {
@@ -44,7 +48,7 @@ impl Builder {
 
     /// Declares `value` as the output `name`.
     pub fn output(&mut self, name: &str, value: &Value, element: Element, dims: &[i64]) {
-        self.push("Identity", &[value], &[&Value::named(name)], vec![]);
+        self.identity(value, &Value::named(name));
         self.outputs.push(onnx::value_info(name, element, dims));
     }
 
@@ -66,6 +70,17 @@ impl Builder {
         let name = self.fresh();
         self.constants.push(onnx::ints_tensor(&name.0, &[values.len() as i64], values));
         name
+    }
+
+    /// Gives a value another name.
+    pub fn identity(&mut self, value: &Value, name: &Value) {
+        self.push("Identity", &[value], &[name], vec![]);
+    }
+
+    /// Copies the nodes and constants of a graph whose names are not in use here.
+    pub fn splice(&mut self, graph: &Graph) {
+        self.nodes.extend(graph.node.iter().cloned());
+        self.constants.extend(graph.initializer.iter().cloned());
     }
 
     fn push(&mut self, op: &str, inputs: &[&Value], outputs: &[&Value], attribute: Vec<Attribute>) {
@@ -91,6 +106,16 @@ impl Builder {
         let results = (self.fresh(), self.fresh());
         self.push(op, inputs, &[&results.0, &results.1], attributes);
         results
+    }
+
+    /// Appends an operation of ONNX Runtime's own, which only it can run.
+    pub fn op_of(&mut self, domain: &'static str, op: &str, inputs: &[&Value], attributes: Vec<Attribute>) -> Value {
+        let result = self.op(op, inputs, attributes);
+        if let Some(node) = self.nodes.last_mut() {
+            node.domain = domain.into();
+        }
+        self.domains.insert(domain);
+        result
     }
 
     /// `a + b`, broadcasting.
@@ -135,22 +160,39 @@ impl Builder {
         self.op("Transpose", &[x], vec![ints("perm", order)])
     }
 
+    /// The last axis the other way round.
+    pub fn mirror(&mut self, x: &Value) -> Value {
+        let [start, end, axis, step] = [-1, i64::MIN, -1, -1].map(|value| self.ints(&[value]));
+        self.op("Slice", &[x, &start, &end, &axis, &step], vec![])
+    }
+
     /// Sum over axes, which disappear.
     pub fn sum(&mut self, x: &Value, axes: &[i64]) -> Value {
         let axes = self.ints(axes);
         self.op("ReduceSum", &[x, &axes], vec![int("keepdims", 0)])
     }
 
-    /// 1 where `x` is above zero, else 0.
-    pub fn is_positive(&mut self, x: &Value) -> Value {
-        let zero = self.scalar(0.0);
-        let above = self.op("Greater", &[x, &zero], vec![]);
-        self.cast(&above, Element::F32)
+    /// Sum over axes, which stay with a size of 1.
+    pub fn sum_keeping(&mut self, x: &Value, axes: &[i64]) -> Value {
+        let axes = self.ints(axes);
+        self.op("ReduceSum", &[x, &axes], vec![int("keepdims", 1)])
+    }
+
+    /// The values of `x` where they lie between both, else the nearer of them.
+    pub fn clip(&mut self, x: &Value, least: f32, most: f32) -> Value {
+        let (least, most) = (self.scalar(least), self.scalar(most));
+        self.op("Clip", &[x, &least, &most], vec![])
+    }
+
+    /// Zeros around the values: an offset in front of each axis, then one behind each.
+    pub fn pad(&mut self, x: &Value, pads: &[i64]) -> Value {
+        let pads = self.ints(pads);
+        self.op("Pad", &[x, &pads], vec![])
     }
 
     /// The bytes of the model file.
     pub fn finish(self, name: &str, metadata: &[(&str, String)]) -> Vec<u8> {
-        let graph = onnx::Graph {
+        let graph = Graph {
             node: self.nodes,
             name: name.into(),
             initializer: self.constants,
@@ -158,6 +200,6 @@ impl Builder {
             output: self.outputs,
             ..Default::default()
         };
-        onnx::encode(graph, metadata)
+        onnx::encode(graph, &self.domains, metadata)
     }
 }

@@ -8,20 +8,19 @@ use std::{
 use api::{
     dataset::{DatasetManifest, Split},
     model::{Metrics, ModelManifest, SCHEMA},
-    train::{
-        Augmentation, DEFAULT_BACKBONE, Family, ModelParams, Plan, Progress, Results, RunState, RunStatus, Settings,
-    },
+    train::{Family, ModelParams, Plan, Progress, Results, RunState, RunStatus, Settings},
 };
 use store::{Dataset, ModelDraft, ModelVersion, Pixels, Run, Volumes, now_rfc3339};
 
 use crate::{
     Result, TrainerError,
-    backbone::Backbone,
-    data::{self, Pictures, Samples},
+    backbone::Backbones,
+    data::{self, Pictures},
     engine::Engine,
     evaluate::{Evaluation, empty_confusion, per_class},
     export::{CHECKED_PICTURES, Runner, agree, tract_logits},
-    family::{Learned, Lesson, learn},
+    family::{Fitted, Rows, Task, fit},
+    features::Computed,
     monitor::Monitor,
     onnx::PRODUCER,
 };
@@ -33,8 +32,8 @@ pub struct Job {
     pub volumes: Volumes,
     /// What was asked for.
     pub run: Run,
-    /// Path of the backbone's weights, if one is installed.
-    pub backbone: Option<PathBuf>,
+    /// Folder of built-in backbones' weights, if there is one.
+    pub backbones: Option<PathBuf>,
     /// Whether the version in use stays in use, where there is one.
     pub keep_current: bool,
 }
@@ -89,40 +88,38 @@ impl Job {
         monitor.go_on()?;
         let dataset = self.volumes.dataset(&self.run.spec.dataset)?;
         data::check(&dataset)?;
-        let settings = self.settings(&dataset)?;
+        let backbones = Backbones::find(self.backbones.as_deref(), Some(&self.volumes.models_dir().with_file_name("backbones")));
+        let settings = self.settings(&dataset, &backbones.names())?;
         monitor.timed("verify", |_| Ok(dataset.verify()?))?;
         let engine = Engine::load()?;
-        let backbone = match (settings.family, &self.backbone) {
-            (Family::Linear, Some(path)) => Some(Backbone::open(path)?),
-            _ => None,
-        };
         let splits = Splits::open(&dataset)?;
         let n_classes = dataset.manifest.classes.len();
-        let checked = splits.checked();
-        let lesson = Lesson {
-            train: splits.pictures(Split::Train, settings.augmentation),
-            validation: splits.pictures(Split::Validation, Augmentation::None),
-            checked,
-            n_classes,
-            settings: &settings,
-        };
-        let learned = learn(&engine, &lesson, backbone, monitor)?;
+        let pictures = splits.pictures();
+        let [train, validation, test] = splits.rows();
+        let task = Task { engine: &engine, backbones: &backbones, pictures: &pictures, n_classes };
+        let mut source = Computed::default();
+        let rows = Rows { train: &train, validation: &validation };
+        let learned = fit(&task, &settings, rows, &mut source, &mut (), monitor)?;
+        let checked = [&test, &validation, &train].into_iter().find(|rows| !rows.is_empty());
+        let checked = &checked.expect("the train split has pictures")[..];
+        let checked = &checked[..checked.len().min(CHECKED_PICTURES)];
+        let reference = learned.logits(&task, checked, &mut source, monitor)?;
 
         let metadata = metadata(&dataset.manifest, &settings);
-        let onnx = monitor.timed("export", |_| Ok(learned.exported().to_onnx(&metadata)))?;
-        let mut runner = Runner::new(&engine, &onnx, &learned.pixels)?;
+        let onnx = monitor.timed("export", |_| Ok(learned.exported(1.0, &metadata)))?;
+        let mut runner = Runner::new(&engine, &onnx, learned.pixels())?;
         let engine_difference = monitor.timed("check", |monitor| {
-            let exported = runner.logits(&checked, |_| monitor.go_on())?;
-            agree("ONNX Runtime and the training-time forward", &exported, &learned.reference, n_classes)?;
+            let exported = runner.logits(&pictures, checked, |_| monitor.go_on())?;
+            agree("ONNX Runtime and the training-time forward", &exported, &reference, n_classes)?;
             let spec = &dataset.manifest.preprocess;
             let native =
-                tract_logits(&onnx, spec, n_classes, &checked, |done| monitor.stage("check", done, checked.len()))?;
+                tract_logits(&onnx, spec, n_classes, &pictures, checked, |done| monitor.stage("check", done, checked.len()))?;
             agree("ONNX Runtime and tract", &exported, &native, n_classes)
         })?;
-        let test = splits.pictures(Split::Test, Augmentation::None);
         let tested = monitor.timed("evaluate", |monitor| {
-            let logits = runner.logits(&test, |done| monitor.stage("evaluate", done, test.len()))?;
-            Ok(Evaluation::of(&logits, test.labels, n_classes))
+            let logits = runner.logits(&pictures, &test, |done| monitor.stage("evaluate", done, test.len()))?;
+            let labels: Vec<u32> = test.iter().map(|&row| pictures.labels()[row]).collect();
+            Ok(Evaluation::of(&logits, &labels, n_classes))
         })?;
 
         let results = self.results(&dataset, &settings, &learned, tested, monitor);
@@ -137,11 +134,10 @@ impl Job {
         Ok(published)
     }
 
-    fn settings(&self, dataset: &Dataset) -> Result<Settings> {
+    fn settings(&self, dataset: &Dataset, backbones: &[String]) -> Result<Settings> {
         let spec = &dataset.manifest.preprocess;
         let side = spec.width.max(spec.height);
-        let backbones: Vec<_> = self.backbone.iter().map(|_| DEFAULT_BACKBONE.to_owned()).collect();
-        let plan = self.run.spec.hyperparameters.resolve(&backbones, side).map_err(TrainerError::Settings)?;
+        let plan = self.run.spec.hyperparameters.resolve(backbones, side).map_err(TrainerError::Settings)?;
         Ok(match plan {
             Plan::Manual(settings) => settings,
             Plan::Auto(search) => {
@@ -155,7 +151,7 @@ impl Job {
         &self,
         dataset: &Dataset,
         settings: &Settings,
-        learned: &Learned,
+        learned: &Fitted,
         tested: Option<Evaluation>,
         monitor: &Monitor,
     ) -> Results {
@@ -204,7 +200,7 @@ impl Job {
         &self,
         dataset: &Dataset,
         results: &Results,
-        learned: &Learned,
+        learned: &Fitted,
         engine_difference: f32,
     ) -> ModelManifest {
         ModelManifest {
@@ -215,7 +211,7 @@ impl Job {
             labels: results.labels.clone(),
             preprocess: dataset.manifest.preprocess.clone(),
             family: results.settings.family,
-            backbone: learned.backbone.as_ref().map(|_| Backbone::identity()),
+            backbone: learned.backbone().cloned(),
             metrics: Metrics {
                 accuracy: results.accuracy,
                 val_accuracy: results.val_accuracy,
@@ -246,19 +242,20 @@ impl Splits {
         Ok(Self { pixels: [train?, validation?, test?], height: spec.height, width: spec.width })
     }
 
-    fn pictures(&self, split: Split, augmentation: Augmentation) -> Pictures<'_> {
-        let pixels = &self.pixels[split as usize];
-        let (images, labels) = (pixels.images(), pixels.labels());
-        Pictures { images, labels, height: self.height, width: self.width, augmentation }
+    /// All of them, one split after the other.
+    fn pictures(&self) -> Pictures<'_> {
+        let none = Pictures::new(self.height, self.width);
+        self.pixels.iter().fold(none, |pictures, split| pictures.with(split.images(), split.labels()))
     }
 
-    /// The pictures on which engines are compared: test pictures where there are any.
-    fn checked(&self) -> Pictures<'_> {
-        let all = [Split::Test, Split::Validation, Split::Train].map(|split| self.pictures(split, Augmentation::None));
-        let pictures = all.into_iter().find(|pictures| !pictures.is_empty()).expect("the train split has pictures");
-        let n = pictures.len().min(CHECKED_PICTURES);
-        let bytes = pictures.images.len() / pictures.len();
-        Pictures { images: &pictures.images[..n * bytes], labels: &pictures.labels[..n], ..pictures }
+    /// The rows of each split.
+    fn rows(&self) -> [Vec<usize>; 3] {
+        let mut first = 0;
+        [0, 1, 2].map(|split: usize| {
+            let rows = first..first + self.pixels[split].labels().len();
+            first = rows.end;
+            rows.collect()
+        })
     }
 }
 

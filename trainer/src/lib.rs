@@ -1,8 +1,10 @@
 //! Training: a dataset and a run's spec in, a published model version out.
 //!
 //! ```text
-//! job ── family ── train ── grad ── graph ── onnx
-//!  │       │         └── engine (ONNX Runtime)
+//! job ── family ── train ── optimiser ── grad ── graph ── onnx
+//!  │       │         │          └── engine (ONNX Runtime)
+//!  │       │         └── sampling ── data
+//!  │       ├── recipe ── model ── layer
 //!  │       └── features ── backbone ── torch_file
 //!  └── export, evaluate
 //! ```
@@ -23,15 +25,19 @@ pub mod folds;
 pub mod grad;
 pub mod graph;
 mod job;
+pub mod layer;
 pub mod model;
 pub mod monitor;
 pub mod onnx;
+pub mod optimiser;
 pub mod pixels;
 pub mod predictions;
 pub mod promotion;
 pub mod random;
 pub mod search;
 pub mod suspects;
+pub mod recipe;
+pub mod sampling;
 #[cfg(test)]
 #[path = "../tests/common/installed.rs"]
 mod testing;

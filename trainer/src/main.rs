@@ -17,7 +17,7 @@ use api::train::Progress;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use store::{Run, Volumes};
-use trainer::{Job, TrainerError, backbone::BACKBONE_VARIABLE};
+use trainer::{Job, TrainerError, backbone::BACKBONES_VARIABLE};
 
 /// Trains one image classifier and publishes it.
 #[derive(Debug, Parser)]
@@ -70,8 +70,8 @@ fn job(arguments: &Arguments) -> anyhow::Result<Job> {
     if path.canonicalize().ok() != run.spec_path().canonicalize().ok() || !same_folder(&run.dir, &expected) {
         return Err(TrainerError::Misplaced { path, run: run.id().into(), expected }.into());
     }
-    let backbone = std::env::var_os(BACKBONE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    Ok(Job { volumes, run, backbone, keep_current: arguments.keep_current })
+    let backbones = std::env::var_os(BACKBONES_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(Job { volumes, run, backbones, keep_current: arguments.keep_current })
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

@@ -1,74 +1,17 @@
-//! What a network is made of: layers, their shapes and their weights; and which layers a family stands for.
+//! What a network is made of: a chain of layers and their weights; what it is fed with.
 //!
-//! How layers become gradients is `grad`'s business.
+//! What one layer is stands in `layer`; which layers a family trains, in `recipe`.
 
-use api::train::{Family, Settings};
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
+pub use crate::layer::{Layer, Placed};
 use crate::{
+    backbone::Frozen,
     graph::{Builder, Value},
-    onnx::{Attribute, BATCH, Element, int, ints},
+    onnx::Element,
     pixels::PixelInput,
 };
-
-/// One step of a network. Shapes are per picture.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Layer {
-    /// Convolution with an odd kernel, stride 1, zero padding that keeps height and width: `[c, h, w]` → `[filters, h, w]`.
-    Conv {
-        /// Output channels.
-        filters: i64,
-        /// Side of the kernel.
-        kernel: i64,
-    },
-    /// `max(0, x)`.
-    Relu,
-    /// Largest of every 2 × 2 values, an odd last row or column left out: `[c, h, w]` → `[c, h/2, w/2]`.
-    MaxPool,
-    /// In training, drops this share of values and scales the others up to keep the mean.
-    Dropout {
-        /// 0..1.
-        rate: f64,
-    },
-    /// `[c, h, w]` → `[c·h·w]`.
-    Flatten,
-    /// `x · W + b`: `[n]` → `[units]`.
-    Dense {
-        /// Outputs.
-        units: i64,
-    },
-}
-
-/// A layer in its place.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Placed {
-    /// What it does.
-    pub layer: Layer,
-    /// Unique in the network; parameters are called `<name>.weight` and `<name>.bias`.
-    pub name: String,
-    /// Shape of what comes in, per picture.
-    pub input: Vec<i64>,
-    /// Shape of what goes out, per picture.
-    pub output: Vec<i64>,
-}
-
-impl Placed {
-    /// Name of the weights in the graph.
-    pub fn weight(&self) -> Value {
-        Value::named(format!("{}.weight", self.name))
-    }
-
-    /// Name of the offsets in the graph.
-    pub fn bias(&self) -> Value {
-        Value::named(format!("{}.bias", self.name))
-    }
-
-    /// Name of the dropout mask that training feeds in.
-    pub fn mask(&self) -> String {
-        format!("{}.mask", self.name)
-    }
-}
 
 /// A tensor that training changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +26,8 @@ pub struct Parameter {
     pub decays: bool,
     /// Whether a ReLU follows, which halves the variance of what it lets through.
     pub rectified: bool,
+    /// Its learning rate as a multiple of the others'.
+    pub pace: f32,
 }
 
 impl Parameter {
@@ -110,68 +55,60 @@ pub struct Network {
 }
 
 impl Network {
-    /// Puts layers behind one another.
+    /// Puts layers behind one another; their names begin with `prefix`.
     ///
     /// # Panics
     /// If a layer cannot take the shape of the one in front of it: the list is code, not input.
-    pub fn new(input: &[i64], layers: &[Layer]) -> Self {
-        let mut shape = input.to_vec();
-        let mut placed = Vec::with_capacity(layers.len());
-        let mut parameters = vec![];
-        for (index, &layer) in layers.iter().enumerate() {
-            let output = match (layer, shape.as_slice()) {
-                (Layer::Conv { filters, kernel }, &[_, height, width]) if kernel % 2 == 1 => {
-                    vec![filters, height, width]
-                }
-                (Layer::MaxPool, &[channels, height, width]) if height >= 2 && width >= 2 => {
-                    vec![channels, height / 2, width / 2]
-                }
-                (Layer::Flatten, dims) => vec![dims.iter().product()],
-                (Layer::Dense { units }, &[_]) => vec![units],
-                (Layer::Relu | Layer::Dropout { .. }, dims) => dims.to_vec(),
-                (layer, dims) => panic!("{layer:?} cannot follow an output of shape {dims:?}"),
-            };
-            let name = format!("layer{index}");
-            let weight_dims = match layer {
-                Layer::Conv { filters, kernel } => Some(vec![filters, shape[0], kernel, kernel]),
-                Layer::Dense { units } => Some(vec![shape[0], units]),
-                _ => None,
-            };
-            if let Some(dims) = weight_dims {
-                let fan_in = dims.iter().product::<i64>() / output[0];
-                let rectified = layers.get(index + 1) == Some(&Layer::Relu);
-                let weight = Parameter { name: format!("{name}.weight"), dims, fan_in, decays: true, rectified };
-                let bias =
-                    Parameter { name: format!("{name}.bias"), dims: vec![output[0]], fan_in, decays: false, rectified };
-                parameters.extend([weight, bias]);
-            }
-            placed.push(Placed { layer, name, input: std::mem::replace(&mut shape, output.clone()), output });
-        }
-        Self { layers: placed, parameters, input: input.to_vec(), output: shape }
+    pub fn new(prefix: &str, input: &[i64], layers: &[Layer]) -> Self {
+        let nothing = Self { layers: vec![], parameters: vec![], input: input.to_vec(), output: input.to_vec() };
+        nothing.then(prefix, layers, 1.0)
     }
 
-    /// The layers a family trains.
+    /// The network with more layers behind it, which learn at a pace of their own.
     ///
-    /// # Shapes
-    /// `input`: what [`Feed::shape`] says for the family's feed
-    pub fn of_family(settings: &Settings, input: &[i64], n_classes: i64) -> Self {
-        let mut layers = vec![];
-        if settings.family == Family::Cnn {
-            let mut side = i64::from(settings.input_size);
-            for filters in [32, 64].into_iter().chain(std::iter::repeat(64)) {
-                layers.extend([Layer::Conv { filters, kernel: 3 }, Layer::Relu, Layer::MaxPool]);
-                side /= 2;
-                if side <= 8 && layers.len() >= 6 {
-                    break;
-                }
+    /// # Panics
+    /// As [`Network::new`] does.
+    pub fn then(mut self, prefix: &str, layers: &[Layer], pace: f32) -> Self {
+        for (index, &layer) in layers.iter().enumerate() {
+            let input = std::mem::take(&mut self.output);
+            let Some(output) = layer.output(&input) else {
+                panic!("{layer:?} cannot follow an output of shape {input:?}");
+            };
+            if let Layer::Add { back } = layer {
+                let from = self.layers.len().checked_sub(back).map(|at| &self.layers[at].input);
+                assert_eq!(from, Some(&input), "{layer:?} adds what has another shape");
             }
-            layers.extend([Layer::Flatten, Layer::Dense { units: 128 }, Layer::Relu]);
+            let name = format!("{prefix}{index}");
+            if let Some([weight, bias]) = layer.parameters(&input) {
+                let fan_in = weight.iter().product::<i64>() / bias[0];
+                let rectified = matches!(layers.get(index + 1), Some(Layer::Relu | Layer::Relu6));
+                let of = |part: &str, dims, decays| {
+                    Parameter { name: format!("{name}.{part}"), dims, fan_in, decays, rectified, pace }
+                };
+                self.parameters.extend([of("weight", weight, true), of("bias", bias, false)]);
+            }
+            self.output = output.clone();
+            self.layers.push(Placed { layer, name, input, output });
         }
-        if settings.dropout > 0.0 {
-            layers.push(Layer::Dropout { rate: settings.dropout });
-        }
-        layers.push(Layer::Dense { units: n_classes });
-        Self::new(input, &layers)
+        self
+    }
+
+    /// The layers in front of a place, and those from it on.
+    ///
+    /// # Panics
+    /// If a layer behind adds what comes from in front.
+    pub fn split(mut self, at: usize) -> (Self, Self) {
+        let layers = self.layers.split_off(at);
+        let adds = |(index, placed): (usize, &Placed)| match placed.layer {
+            Layer::Add { back } => back <= index,
+            _ => true,
+        };
+        assert!(layers.iter().enumerate().all(adds), "layer {at} lies inside a block");
+        let with_weights = self.layers.iter().filter(|placed| placed.layer.parameters(&placed.input).is_some());
+        let parameters = self.parameters.split_off(2 * with_weights.count());
+        let between = layers.first().map_or_else(|| self.output.clone(), |placed| placed.input.clone());
+        let output = std::mem::replace(&mut self.output, between.clone());
+        (self, Self { layers, parameters, input: between, output })
     }
 
     /// The layers, first to last.
@@ -189,9 +126,19 @@ impl Network {
         self.parameters.iter().map(Parameter::len).sum()
     }
 
+    /// Multiply-adds for one picture.
+    pub fn multiply_adds(&self) -> u64 {
+        self.layers.iter().map(Placed::multiply_adds).sum()
+    }
+
     /// Shape per picture of what goes in.
     pub fn input(&self) -> &[i64] {
         &self.input
+    }
+
+    /// Shape per picture of what comes out.
+    pub fn output(&self) -> &[i64] {
+        &self.output
     }
 
     /// Columns of the logits.
@@ -224,12 +171,14 @@ impl Network {
     ///
     /// # Shapes
     /// - `x`: `[N, input…]`
-    /// - result: logits `[N, n_classes]`
+    /// - result: `[N, output…]`
     pub fn infer(&self, graph: &mut Builder, x: &Value) -> Value {
-        self.layers.iter().fold(x.clone(), |x, placed| match placed.layer {
-            Layer::Dropout { .. } => x,
-            _ => placed.forward(graph, &x),
-        })
+        let mut inputs = vec![x.clone()];
+        for (index, placed) in self.layers.iter().enumerate() {
+            let output = placed.append(graph, &inputs[index], |places| inputs[index - places].clone());
+            inputs.push(output);
+        }
+        inputs.pop().unwrap_or_else(|| x.clone())
     }
 
     /// Declares every parameter as an input of the graph.
@@ -240,55 +189,33 @@ impl Network {
     }
 
     /// Adds every parameter to the graph as a constant.
-    pub fn embed_parameters(&self, graph: &mut Builder, weights: &Weights) {
+    pub fn embed_parameters(&self, graph: &mut Builder, weights: &[Vec<f32>]) {
         for (parameter, values) in self.parameters.iter().zip(weights) {
             graph.constant(&parameter.name, &parameter.dims, values);
         }
     }
 }
 
-impl Placed {
-    /// Appends the layer, without anything gradients would need.
-    pub fn forward(&self, graph: &mut Builder, x: &Value) -> Value {
-        match self.layer {
-            Layer::Conv { kernel, .. } => graph.op("Conv", &[x, &self.weight(), &self.bias()], same_padding(kernel)),
-            Layer::Relu => graph.op("Relu", &[x], vec![]),
-            Layer::MaxPool => graph.op("MaxPool", &[x], two_by_two()),
-            Layer::Dropout { .. } => {
-                let mask = Value::named(self.mask());
-                graph.mul(x, &mask)
-            }
-            Layer::Flatten => graph.op("Flatten", &[x], vec![int("axis", 1)]),
-            Layer::Dense { .. } => graph.op("Gemm", &[x, &self.weight(), &self.bias()], vec![]),
-        }
-    }
-}
-
-/// Attributes of a convolution, or of its transpose, that keeps height and width.
-pub(crate) fn same_padding(kernel: i64) -> Vec<Attribute> {
-    vec![ints("kernel_shape", &[kernel, kernel]), ints("pads", &[kernel / 2; 4])]
-}
-
-/// Attributes of pooling by two.
-pub(crate) fn two_by_two() -> Vec<Attribute> {
-    vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]
-}
-
 /// A number from the standard normal distribution.
 ///
 /// # Source
 /// Box and Muller, "A note on the generation of random normal deviates", 1958
-fn standard_normal(rng: &mut Pcg64) -> f32 {
+pub(crate) fn standard_normal(rng: &mut Pcg64) -> f32 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     let angle = std::f64::consts::TAU * rng.random::<f64>();
     (radius * angle.cos()) as f32
 }
 
 /// What the trained layers are fed with, and how it comes into a graph.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Feed {
-    /// The dataset's pixels.
-    Pixels(PixelInput),
+    /// The dataset's pixels, straight or through a frozen network.
+    Pixels {
+        /// From the dataset's pixels to the first network's input.
+        pixels: PixelInput,
+        /// What lies between pixels and the trained layers.
+        frozen: Option<Frozen>,
+    },
     /// Features computed before.
     Features {
         /// Of one picture.
@@ -300,12 +227,15 @@ impl Feed {
     /// Name of the features' input.
     pub const FEATURES: &str = "features";
 
-    /// Declares the input and appends what leads to the network's input.
-    pub fn append(&self, graph: &mut Builder) -> Value {
+    /// Declares the input for `n` pictures, which may be [`BATCH`](crate::onnx::BATCH), and appends what leads to the network's input.
+    pub fn append(&self, graph: &mut Builder, n: i64) -> Value {
         match self {
-            Self::Pixels(pixels) => pixels.append(graph),
+            Self::Pixels { pixels, frozen } => {
+                let x = pixels.append(graph, n);
+                frozen.as_ref().map_or(x.clone(), |frozen| frozen.append(graph, &x))
+            }
             Self::Features { shape } => {
-                let dims: Vec<i64> = [&[BATCH], shape.as_slice()].concat();
+                let dims: Vec<i64> = [&[n], shape.as_slice()].concat();
                 graph.input(Self::FEATURES, Element::F32, &dims)
             }
         }
@@ -314,36 +244,52 @@ impl Feed {
     /// Shape per picture of the network's input.
     pub fn shape(&self) -> Vec<i64> {
         match self {
-            Self::Pixels(pixels) => vec![3, i64::from(pixels.size), i64::from(pixels.size)],
+            Self::Pixels { frozen: Some(frozen), .. } => frozen.output(),
+            Self::Pixels { pixels, frozen: None } => pixels.output(),
             Self::Features { shape } => shape.clone(),
         }
     }
+
+    /// Values per picture of the largest thing that goes in; bounds how many pictures are run at once.
+    pub fn values(&self) -> i64 {
+        let shape = match self {
+            Self::Pixels { pixels, .. } => pixels.output(),
+            Self::Features { shape } => shape.clone(),
+        };
+        shape.iter().product()
+    }
 }
+
 
 #[cfg(test)]
 mod tests {
-    use api::train::Settings;
-
     use super::*;
     use crate::random::{Purpose, generator};
 
     #[test]
-    fn a_cnn_can_be_built_for_every_allowed_input_size() {
-        for input_size in 8..=512 {
-            let settings = Settings { input_size, ..Settings::defaults(Family::Cnn, 32) };
-            let side = i64::from(input_size);
-            let network = Network::of_family(&settings, &[3, side, side], 4);
-            assert_eq!(network.n_classes(), 4);
-            assert!(network.n_weights() < 1_200_000, "{input_size} pixels need {} weights", network.n_weights());
-        }
-    }
-
-    #[test]
     fn first_weights_keep_the_scale_of_activations() {
-        let network = Network::new(&[400], &[Layer::Dense { units: 300 }, Layer::Relu, Layer::Dense { units: 3 }]);
+        let network = Network::new("", &[400], &[Layer::Dense { units: 300 }, Layer::Relu, Layer::Dense { units: 3 }]);
         let weights = network.first_weights(&mut generator(1, Purpose::Weights, 0));
         let variance = weights[0].iter().map(|w| f64::from(w * w)).sum::<f64>() / weights[0].len() as f64;
         assert!((variance * 400.0 / 2.0 - 1.0).abs() < 0.02, "variance {variance}");
         assert!(weights[1..].iter().flatten().all(|&w| w == 0.0));
+    }
+
+    #[test]
+    fn a_split_network_has_the_layers_and_parameters_of_the_whole() {
+        let conv = Layer::Conv { filters: 4, kernel: 1, stride: 1 };
+        let layers = [conv, conv, Layer::Relu, Layer::Add { back: 2 }, Layer::GlobalAveragePool, Layer::Dense { units: 2 }];
+        let whole = Network::new("w", &[3, 5, 5], &layers);
+        let (front, behind) = whole.clone().split(1);
+        assert_eq!((front.output(), behind.input(), behind.output()), (&[4, 5, 5][..], &[4, 5, 5][..], &[2][..]));
+        assert_eq!([front.parameters(), behind.parameters()].concat(), whole.parameters());
+        assert_eq!([front.layers(), behind.layers()].concat(), whole.layers());
+    }
+
+    #[test]
+    #[should_panic(expected = "inside a block")]
+    fn a_network_is_not_split_inside_a_block() {
+        let conv = Layer::Conv { filters: 3, kernel: 1, stride: 1 };
+        Network::new("w", &[3, 5, 5], &[conv, Layer::Relu, Layer::Add { back: 2 }]).split(1);
     }
 }

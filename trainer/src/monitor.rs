@@ -47,6 +47,17 @@ impl<'a> Monitor<'a> {
         Ok(result)
     }
 
+    /// Does a piece of work that is no epoch of the run's own; only a stop is still noticed.
+    pub fn quietly<T>(&mut self, work: impl FnOnce(&mut Monitor) -> Result<T>) -> Result<T> {
+        let mut silence = |_: &Progress| Ok(());
+        let mut quiet = Monitor { started: self.started, told: None, timings: BTreeMap::new(), tell: &mut silence, stop: self.stop };
+        let result = work(&mut quiet)?;
+        for (stage, seconds) in quiet.timings {
+            *self.timings.entry(stage).or_default() += seconds;
+        }
+        Ok(result)
+    }
+
     /// # Errors
     /// `Cancelled` if someone asked to stop
     pub fn go_on(&self) -> Result<()> {

@@ -2,12 +2,14 @@
 //!
 //! The messages themselves are tract's; reading models is left to the engines.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 pub use tract_onnx::pb::{
-    AttributeProto as Attribute, GraphProto as Graph, NodeProto as Node, TensorProto as Tensor, ValueInfoProto,
+    AttributeProto as Attribute, GraphProto as Graph, ModelProto as Model, NodeProto as Node, TensorProto as Tensor, ValueInfoProto,
 };
 use tract_onnx::pb::{
-    ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto,
+    OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto,
     attribute_proto::AttributeType,
     tensor_proto::DataType,
     tensor_shape_proto::{Dimension, dimension},
@@ -84,15 +86,32 @@ pub fn value_info(name: &str, element: Element, dims: &[i64]) -> ValueInfoProto 
     ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
 }
 
+/// Sizes of an input's or output's dimensions; nothing for one that is known only when the graph runs.
+pub fn dimensions(value: &ValueInfoProto) -> Vec<Option<i64>> {
+    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+        return vec![];
+    };
+    let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
+    let size = |dim: &Dimension| match dim.value {
+        Some(dimension::Value::DimValue(size)) => Some(size),
+        _ => None,
+    };
+    dims.map(size).collect()
+}
+
 /// The bytes of a model file with this graph.
-pub fn encode(graph: Graph, metadata: &[(&str, String)]) -> Vec<u8> {
+///
+/// `domains` are those of operations beside the standard ones.
+pub fn encode(graph: Graph, domains: &BTreeSet<&'static str>, metadata: &[(&str, String)]) -> Vec<u8> {
+    let set = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
+    let sets = [set("", OPSET)].into_iter().chain(domains.iter().map(|domain| set(domain, 1)));
     let entry = |(key, value): &(&str, String)| StringStringEntryProto { key: (*key).into(), value: value.clone() };
-    ModelProto {
+    Model {
         ir_version: IR_VERSION,
         producer_name: PRODUCER.into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        opset_import: sets.collect(),
         metadata_props: metadata.iter().map(entry).collect(),
         ..Default::default()
     }

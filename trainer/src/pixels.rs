@@ -7,7 +7,7 @@ use api::model::INPUT;
 
 use crate::{
     graph::{Builder, Value},
-    onnx::{BATCH, Element},
+    onnx::Element,
 };
 
 /// How the u8 pixels of a dataset become a network's input.
@@ -26,13 +26,19 @@ pub struct PixelInput {
 }
 
 impl PixelInput {
-    /// Declares the graph's input and appends what turns it into the network's input.
+    /// Shape per picture of the network's input.
+    pub fn output(&self) -> Vec<i64> {
+        vec![3, i64::from(self.size), i64::from(self.size)]
+    }
+
+    /// Declares the graph's input for `n` pictures, which may be [`BATCH`](crate::onnx::BATCH), and appends what turns it
+    /// into the network's input.
     ///
     /// # Shapes
-    /// - `images`: u8 `[N, height, width, 3]`
-    /// - result: f32 `[N, 3, size, size]`
-    pub fn append(&self, graph: &mut Builder) -> Value {
-        let images = graph.input(INPUT, Element::U8, &[BATCH, i64::from(self.height), i64::from(self.width), 3]);
+    /// - `images`: u8 `[n, height, width, 3]`
+    /// - result: f32 `[n, 3, size, size]`
+    pub fn append(&self, graph: &mut Builder, n: i64) -> Value {
+        let images = graph.input(INPUT, Element::U8, &[n, i64::from(self.height), i64::from(self.width), 3]);
         let planes = graph.transpose(&images, &[0, 3, 1, 2]);
         let values = graph.cast(&planes, Element::F32);
         let mean = graph.constant("pixels.mean", &[1, 3, 1, 1], &self.mean);

@@ -13,11 +13,16 @@ pub enum Purpose {
     Augmentation = 3,
     /// Dropout masks.
     Dropout = 4,
+    /// Changes of a picture before its features are computed.
+    Variant = 5,
+    /// Which pictures are mixed, and by how much.
+    Mixing = 6,
     /// Parts of a cross-validation.
-    Folds = 5,
+    Folds = 7,
 }
 
-/// The generator of one purpose in one epoch, so that an epoch's choices do not depend on how many came before.
-pub fn generator(seed: u64, purpose: Purpose, epoch: u32) -> Pcg64 {
+/// The generator of one purpose in one epoch (or whatever else is counted), so that its choices do not depend on how
+/// many came before.
+pub fn generator(seed: u64, purpose: Purpose, epoch: u64) -> Pcg64 {
     Pcg64::new(u128::from(seed), u128::from(epoch) << 8 | purpose as u128)
 }

@@ -1,22 +1,20 @@
-//! Fitting a network: epochs of AdamW steps, validation after each, the best epoch's weights kept.
+//! Fitting a network: epochs of AdamW steps, validation after each.
 //!
 //! Works on any feed; knows nothing of families, files or pictures.
 
-use std::time::Instant;
+use std::{sync::mpsc, time::Instant};
 
 use api::train::{EpochMetrics, Settings};
-use rand::{RngExt, seq::SliceRandom};
-use rand_pcg::Pcg64;
 
 use crate::{
     Result, TrainerError,
-    data::{Batch, Samples},
-    engine::{Engine, Held, Inputs, Session},
+    data::Samples,
+    engine::Engine,
     evaluate::Evaluation,
-    grad::{self, BETA1, BETA2, EPSILON_BASE},
-    model::{Feed, Layer, Network, Weights},
+    model::{Feed, Network, Weights},
     monitor::Monitor,
-    random::{Purpose, generator},
+    optimiser::{Evaluator, Optimiser},
+    sampling::{Epoch, Prepared},
 };
 
 /// What fitting came to.
@@ -37,62 +35,122 @@ impl Fit {
     }
 }
 
+/// A fit after one of its epochs: all that is needed to go on from there and come to the very same end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// Optimiser steps so far.
+    pub steps: u64,
+    /// Weights, moments and averages, as [`Optimiser::state`] gives them.
+    pub state: Vec<Vec<f32>>,
+    /// One entry per epoch.
+    pub curves: Vec<EpochMetrics>,
+    /// Deciding loss, epoch and weights of the best epoch so far.
+    pub best: (f64, u32, Weights),
+}
+
+/// Where a fit leaves its checkpoints. `()` keeps none.
+pub trait Keeper {
+    /// What an earlier fit of the same settings and samples left; asked once, in front of the first epoch.
+    fn restore(&mut self) -> Result<Option<Kept>>;
+
+    /// Keeps a checkpoint in place of the one before.
+    fn keep(&mut self, kept: &Kept) -> Result<()>;
+
+    /// Whether anything will be kept; a checkpoint that nobody wants is not made.
+    fn is_wanted(&self) -> bool {
+        true
+    }
+}
+
+impl Keeper for () {
+    fn restore(&mut self) -> Result<Option<Kept>> {
+        Ok(None)
+    }
+
+    fn keep(&mut self, _: &Kept) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_wanted(&self) -> bool {
+        false
+    }
+}
+
+/// What is fitted, and on what.
+#[derive(Clone, Copy)]
+pub struct Lesson<'a> {
+    /// What leads to the network's input.
+    pub feed: &'a Feed,
+    /// What is trained.
+    pub network: &'a Network,
+    /// Weights to start from.
+    pub first: &'a Weights,
+    /// Fits the weights.
+    pub train: &'a dyn Samples,
+    /// Chooses the epoch; may be empty.
+    pub validation: &'a dyn Samples,
+    /// Every setting of the fit.
+    pub settings: &'a Settings,
+}
+
 /// Fits a network to the train samples.
 ///
-/// The best epoch is the one of the least validation loss; without validation samples, of the least train loss.
+/// The best epoch is the one of the least validation loss; without validation samples, of the least train loss. With a
+/// patience of 0 it is the last one: nothing is chosen.
 ///
 /// # Errors
 /// `Diverged` if a loss is not finite, `Cancelled` if someone asked to stop
-pub fn fit(
-    engine: &Engine,
-    feed: &Feed,
-    network: &Network,
-    train: &dyn Samples,
-    validation: &dyn Samples,
-    settings: &Settings,
-    monitor: &mut Monitor,
-) -> Result<Fit> {
-    let seed = settings.seed;
-    let batch_size = settings.batch_size as usize;
-    let weights = network.first_weights(&mut generator(seed, Purpose::Weights, 0));
-    let mut optimiser = Optimiser::new(engine, feed, network, &weights)?;
-    let mut evaluator = Evaluator::new(engine, feed, network)?;
-    let steps = u64::from(settings.epochs) * train.len().div_ceil(batch_size) as u64;
+pub fn fit(engine: &Engine, lesson: Lesson, keeper: &mut dyn Keeper, monitor: &mut Monitor) -> Result<Fit> {
+    let Lesson { feed, network, train, validation, settings, .. } = lesson;
+    let mut optimiser = Optimiser::new(engine, feed, network, lesson.first, settings, train.len())?;
+    let mut evaluator = Evaluator::new(engine, feed, network, validation.len())?;
+    let per_epoch = train.len().div_ceil(optimiser.batch_size()) as u64;
+    let steps = u64::from(settings.epochs) * per_epoch;
     let diverged = |epoch, step| TrainerError::Diverged { epoch, step, learning_rate: settings.learning_rate };
 
-    let started = Instant::now();
     let mut curves: Vec<EpochMetrics> = vec![];
     let mut best: Option<(f64, u32, Weights)> = None;
     let mut step = 0;
-    for epoch in 1..=settings.epochs {
+    if let Some(kept) = keeper.restore()? {
+        optimiser.restore(&kept.state, kept.steps)?;
+        step = kept.steps;
+        curves = kept.curves;
+        best = Some(kept.best);
+    }
+    let (started, first_step) = (Instant::now(), step);
+    let remaining = |step: u64| {
+        let done = (step - first_step).max(1);
+        started.elapsed().as_secs_f64() / done as f64 * steps.saturating_sub(step) as f64
+    };
+    for epoch in curves.len() as u32 + 1..=settings.epochs {
+        if is_enough(settings, epoch - 1, best.as_ref()) {
+            break;
+        }
         let epoch_started = Instant::now();
-        let mut order: Vec<usize> = (0..train.len()).collect();
-        order.shuffle(&mut generator(seed, Purpose::Order, epoch));
-        let mut augmentation = generator(seed, Purpose::Augmentation, epoch);
-        let mut dropout = generator(seed, Purpose::Dropout, epoch);
-        let (mut loss_sum, mut correct, mut learning_rate) = (0.0, 0, 0.0);
-        for rows in order.chunks(batch_size) {
-            learning_rate = cosine(settings.learning_rate, step, steps);
-            let batch = train.batch(rows, Some(&mut augmentation));
-            let labels: Vec<i64> = rows.iter().map(|&row| i64::from(train.labels()[row])).collect();
-            let masks = draw_masks(network, rows.len(), &mut dropout);
-            let outcome = optimiser.step(&batch, &labels, &masks, learning_rate, settings.weight_decay)?;
+        let plan = Epoch::new(epoch, settings, network, train, optimiser.batch_size());
+        let (mut loss_sum, mut correct, mut learning_rate) = (0.0, 0.0, 0.0);
+        in_order(&plan, |prepared| {
+            learning_rate = schedule(settings.learning_rate, step, steps);
+            let outcome = optimiser.step(&prepared, learning_rate, settings.weight_decay)?;
             step += 1;
             if !outcome.loss.is_finite() {
                 return Err(diverged(epoch, step));
             }
-            loss_sum += outcome.loss * rows.len() as f64;
+            loss_sum += outcome.loss * prepared.n_real as f64;
             correct += outcome.correct;
-            monitor.step(epoch, step, steps, outcome.loss, remaining(started, step, steps))?;
-        }
+            monitor.step(epoch, step, steps, outcome.loss, remaining(step))
+        })?;
         let epoch_seconds = epoch_started.elapsed().as_secs_f64();
-        let validated = evaluator.evaluate(&optimiser, validation, monitor)?;
+        let logits = evaluator.run(&optimiser.held_weights(), validation, false, || monitor.go_on())?;
+        let validated = Evaluation::of(&logits, validation.labels(), network.n_classes() as usize);
         let loss = loss_sum / train.len() as f64;
         let deciding = validated.as_ref().map_or(loss, |v| v.loss);
         if !deciding.is_finite() {
             return Err(diverged(epoch, step));
         }
-        if best.as_ref().is_none_or(|(least, ..)| deciding < *least) {
+        if settings.patience == 0 || best.as_ref().is_none_or(|(least, ..)| deciding < *least) {
             best = Some((deciding, epoch, optimiser.weights()?));
         }
         let metrics = EpochMetrics {
@@ -100,205 +158,56 @@ pub fn fit(
             epochs: settings.epochs,
             step,
             loss,
-            accuracy: correct as f64 / train.len() as f64,
+            accuracy: correct / train.len() as f64,
             val_loss: validated.as_ref().map(|v| v.loss),
             val_accuracy: validated.as_ref().map(|v| v.accuracy),
             learning_rate,
             images_per_second: train.len() as f64 / epoch_seconds,
             seconds: monitor.seconds(),
-            remaining_seconds: remaining(started, step, steps),
+            remaining_seconds: remaining(step),
         };
         curves.push(metrics.clone());
         monitor.epoch(metrics)?;
-        let best_epoch = best.as_ref().map_or(epoch, |(_, epoch, _)| *epoch);
-        if settings.patience > 0 && epoch - best_epoch >= settings.patience {
-            break;
+        if let Some(best) = best.as_ref().filter(|_| keeper.is_wanted()) {
+            let (state, curves) = (optimiser.state()?, curves.clone());
+            keeper.keep(&Kept { epoch, steps: step, state, curves, best: best.clone() })?;
         }
     }
     let (_, best_epoch, weights) = best.expect("there is at least one epoch");
     Ok(Fit { weights, curves, best_epoch })
 }
 
-/// Learning rate of a step, from the peak down to almost nothing.
+/// Whether the fit has waited long enough for a better epoch.
+fn is_enough(settings: &Settings, epoch: u32, best: Option<&(f64, u32, Weights)>) -> bool {
+    settings.patience > 0 && best.is_some_and(|(_, best, _)| epoch - best >= settings.patience)
+}
+
+/// Prepares batches on a thread of its own while the one before is worked on.
+fn in_order(plan: &Epoch, mut work: impl FnMut(Prepared) -> Result<()>) -> Result<()> {
+    /// Batches that lie ready.
+    const AHEAD: usize = 2;
+    std::thread::scope(|scope| {
+        let (send, receive) = mpsc::sync_channel(AHEAD);
+        scope.spawn(move || {
+            for prepared in plan.batches() {
+                // Nobody listens any more once a step has failed.
+                if send.send(prepared).is_err() {
+                    break;
+                }
+            }
+        });
+        receive.into_iter().try_for_each(&mut work)
+    })
+}
+
+/// Learning rate of a step: up to the peak within a tenth of the steps, at most ten, then down to almost nothing.
 ///
 /// # Source
 /// Loshchilov and Hutter, "SGDR", 2017, without restarts
-fn cosine(peak: f64, step: u64, steps: u64) -> f64 {
-    0.5 * peak * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos())
-}
-
-fn remaining(started: Instant, step: u64, steps: u64) -> f64 {
-    started.elapsed().as_secs_f64() / step as f64 * (steps - step) as f64
-}
-
-/// Masks of all dropout layers for one batch: zero where a value is dropped, else what keeps the mean.
-fn draw_masks(network: &Network, n: usize, random: &mut Pcg64) -> Vec<Vec<f32>> {
-    let layers = network.layers().iter();
-    layers
-        .filter_map(|placed| match placed.layer {
-            Layer::Dropout { rate } => {
-                let kept = (1.0 / (1.0 - rate)) as f32;
-                let values = n * placed.input.iter().product::<i64>() as usize;
-                Some((0..values).map(|_| if random.random_bool(rate) { 0.0 } else { kept }).collect())
-            }
-            _ => None,
-        })
-        .collect()
-}
-
-/// What one step came to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepOutcome {
-    /// Mean cross-entropy of the batch before the step.
-    pub loss: f64,
-    /// Pictures of the batch classified rightly before the step.
-    pub correct: u64,
-}
-
-/// AdamW: a network's weights with their moments, and the graph that moves them.
-#[derive(Debug)]
-pub struct Optimiser {
-    session: Session,
-    network: Network,
-    /// Names and values of every weight and moment.
-    state: Vec<(String, Held)>,
-    steps: i32,
-}
-
-impl Optimiser {
-    /// Begins with these weights and without momentum.
-    pub fn new(engine: &Engine, feed: &Feed, network: &Network, weights: &Weights) -> Result<Self> {
-        let session = engine.session("training", &grad::training_step(feed, network))?;
-        let mut state = vec![];
-        for (parameter, values) in network.parameters().iter().zip(weights) {
-            state.push((parameter.name.clone(), Held::new(&parameter.dims, values.clone())?));
-            for moment in grad::moments(&parameter.name) {
-                state.push((moment, Held::new(&parameter.dims, vec![0.0; values.len()])?));
-            }
-        }
-        Ok(Self { session, network: network.clone(), state, steps: 0 })
-    }
-
-    /// One step on one batch.
-    ///
-    /// # Shapes
-    /// - `labels`: `[n]`
-    /// - `masks`: per dropout layer `[n, layer's shape…]`
-    pub fn step(
-        &mut self,
-        batch: &Batch,
-        labels: &[i64],
-        masks: &[Vec<f32>],
-        learning_rate: f64,
-        weight_decay: f64,
-    ) -> Result<StepOutcome> {
-        self.steps += 1;
-        let (correction1, correction2) = (1.0 - BETA1.powi(self.steps), 1.0 - BETA2.powi(self.steps));
-        let n = labels.len() as i64;
-        let mut inputs = Inputs::new();
-        batch.feed(&mut inputs)?;
-        inputs.tensor(grad::LABELS, &[n], labels)?;
-        inputs.number(grad::STEP_SIZE, (learning_rate * correction2.sqrt() / correction1) as f32)?;
-        inputs.number(grad::EPSILON, (EPSILON_BASE * correction2.sqrt()) as f32)?;
-        inputs.number(grad::SHRINK, (1.0 - learning_rate * weight_decay) as f32)?;
-        let dropouts = self.network.layers().iter().filter(|p| matches!(p.layer, Layer::Dropout { .. }));
-        for (placed, mask) in dropouts.zip(masks) {
-            let dims: Vec<i64> = [&[n], placed.input.as_slice()].concat();
-            inputs.tensor(placed.mask(), &dims, mask)?;
-        }
-        for (name, held) in &self.state {
-            inputs.held(name, held);
-        }
-        let mut outputs = self.session.run(inputs)?;
-        let loss: f32 = outputs.number(grad::LOSS)?;
-        let correct: i64 = outputs.number(grad::CORRECT)?;
-        let names = self.state.iter().map(|(name, _)| name);
-        let state: Result<Vec<_>> = names.map(|name| Ok((name.clone(), outputs.take(&grad::next(name))?))).collect();
-        drop(outputs);
-        self.state = state?;
-        Ok(StepOutcome { loss: f64::from(loss), correct: correct.unsigned_abs() })
-    }
-
-    /// The present weights.
-    pub fn weights(&self) -> Result<Weights> {
-        self.held_weights().map(|(_, held)| held.values().map(<[f32]>::to_vec)).collect()
-    }
-
-    fn held_weights(&self) -> impl Iterator<Item = (&str, &Held)> {
-        // Each parameter is followed by its two moments.
-        self.state.iter().step_by(3).map(|(name, held)| (name.as_str(), held))
-    }
-}
-
-/// The network as it is used after training, with weights that still change.
-#[derive(Debug)]
-pub struct Evaluator {
-    session: Session,
-    n_classes: usize,
-    batch_size: usize,
-}
-
-impl Evaluator {
-    /// Prepares the evaluation of a network.
-    pub fn new(engine: &Engine, feed: &Feed, network: &Network) -> Result<Self> {
-        let session = engine.session("evaluation", &grad::evaluation(feed, network))?;
-        let batch_size = batch_size_for(&feed.shape());
-        Ok(Self { session, n_classes: network.n_classes() as usize, batch_size })
-    }
-
-    fn evaluate(
-        &mut self,
-        optimiser: &Optimiser,
-        samples: &dyn Samples,
-        monitor: &Monitor,
-    ) -> Result<Option<Evaluation>> {
-        let held: Vec<_> = optimiser.held_weights().collect();
-        let logits = self.run(&held, samples, || monitor.go_on())?;
-        Ok(Evaluation::of(&logits, samples.labels(), self.n_classes))
-    }
-
-    /// Logits of all samples.
-    ///
-    /// # Shapes
-    /// result: `[n, n_classes]`
-    pub fn logits(&mut self, network: &Network, weights: &Weights, samples: &dyn Samples) -> Result<Vec<f32>> {
-        let named = network.parameters().iter().zip(weights);
-        let held: Vec<(&str, Held)> = named
-            .map(|(p, values)| Ok((p.name.as_str(), Held::new(&p.dims, values.clone())?)))
-            .collect::<Result<_>>()?;
-        let held: Vec<_> = held.iter().map(|(name, held)| (*name, held)).collect();
-        self.run(&held, samples, || Ok(()))
-    }
-
-    fn run(
-        &mut self,
-        weights: &[(&str, &Held)],
-        samples: &dyn Samples,
-        go_on: impl Fn() -> Result<()>,
-    ) -> Result<Vec<f32>> {
-        let rows: Vec<usize> = (0..samples.len()).collect();
-        let mut logits = Vec::with_capacity(rows.len() * self.n_classes);
-        for rows in rows.chunks(self.batch_size) {
-            go_on()?;
-            let batch = samples.batch(rows, None);
-            let mut inputs = Inputs::new();
-            batch.feed(&mut inputs)?;
-            for (name, held) in weights {
-                inputs.held(*name, held);
-            }
-            logits.extend_from_slice(self.session.run(inputs)?.values(api::model::OUTPUT)?);
-        }
-        Ok(logits)
-    }
-}
-
-/// Pictures to run at once where nothing is learnt: many small ones, few large ones, for the sake of memory.
-///
-/// # Shapes
-/// `shape`: of one input
-pub fn batch_size_for(shape: &[i64]) -> usize {
-    const VALUES: i64 = 1 << 21;
-    (VALUES / shape.iter().product::<i64>().max(1)).clamp(8, 512) as usize
+fn schedule(peak: f64, step: u64, steps: u64) -> f64 {
+    let warm_up = (steps / 10).min(10);
+    let warmth = (step as f64 + 1.0) / (warm_up as f64 + 1.0);
+    0.5 * peak * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos()) * warmth.min(1.0)
 }
 
 #[cfg(test)]

@@ -21,6 +21,31 @@ pub struct BuiltIn {
     pub licence: &'static str,
 }
 
+/// All that this build knows, the cheapest first.
+pub const BUILT_IN: [BuiltIn; 3] = [
+    BuiltIn {
+        name: "efficientnet-lite0",
+        file: "efficientnet-lite0.pth",
+        sha256: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        licence: "Apache-2.0",
+    },
+    BuiltIn {
+        name: "efficientnet-lite1",
+        file: "efficientnet-lite1.pth",
+        sha256: "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        licence: "Apache-2.0",
+    },
+    BuiltIn {
+        name: "efficientnet-lite2",
+        file: "efficientnet-lite2.pth",
+        sha256: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        licence: "Apache-2.0",
+    },
+];
+
+/// File name of the manifest of a person's own backbone.
+pub const MANIFEST_FILE: &str = "backbone.json";
+
 /// `backbone.json` of a backbone that a person added.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

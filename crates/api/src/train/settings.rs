@@ -112,11 +112,14 @@ pub struct Hyperparameters {
     /// Blocks of the backbone that are trained, counted from its end; only for `fine_tune`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_blocks: Option<u32>,
+    /// Whether the published network looks at the mirrored picture too and averages both, at twice the cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirrored: Option<bool>,
     /// Seeds every random choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Epochs without a better validation loss (train loss where there is no validation split) before training
-    /// stops; 0 never stops early.
+    /// stops and that epoch's weights are kept; 0 never stops early and keeps the last epoch's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u32>,
     /// Side in pixels the network sees; the graph resamples the dataset's pictures to it. Smaller is faster in the
@@ -164,10 +167,13 @@ pub struct Settings {
     /// Blocks of the backbone that `fine_tune` trains, counted from its end; else 0.
     #[serde(default)]
     pub trained_blocks: u32,
+    /// Whether the published network looks at the mirrored picture too and averages both, at twice the cost.
+    #[serde(default)]
+    pub mirrored: bool,
     /// Seeds every random choice.
     pub seed: u64,
     /// Epochs without a better validation loss (train loss where there is no validation split) before training
-    /// stops; 0 never stops early.
+    /// stops and that epoch's weights are kept; 0 never stops early and keeps the last epoch's.
     pub patience: u32,
     /// Side in pixels the network sees.
     pub input_size: u32,
@@ -235,6 +241,7 @@ impl Settings {
             weight_average: 0.0,
             hidden_units: 0,
             trained_blocks: 0,
+            mirrored: false,
             seed: 1,
             patience: 15,
             input_size: 224,
@@ -346,6 +353,7 @@ impl Hyperparameters {
             } else {
                 0
             },
+            mirrored: self.mirrored.unwrap_or(default.mirrored),
             seed: self.seed.unwrap_or(default.seed),
             patience: self.patience.unwrap_or(default.patience),
             input_size: self.input_size.unwrap_or(default.input_size),

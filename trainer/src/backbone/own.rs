@@ -1,0 +1,148 @@
+//! A person's own network: an ONNX file whose nodes become part of the graphs written here.
+//!
+//! It stays frozen, because nothing is known of it but its nodes. Storing it and asking whether tract can run it is done
+//! where it is added.
+
+use std::path::Path;
+
+use api::{
+    backbone::{BackboneManifest, MANIFEST_FILE, NETWORK_FILE},
+    model::Backbone as Identity,
+};
+use prost::Message;
+
+use super::{Backbone, Body, read_checked};
+use crate::{
+    Result, TrainerError,
+    graph::{Builder, Value},
+    onnx::{Graph, Model, Node, ints},
+};
+
+/// Operator sets whose nodes mean the same in the graphs written here.
+const OPSETS: std::ops::RangeInclusive<i64> = 13..=17;
+
+/// Prefix of every name inside.
+const PREFIX: &str = "own.";
+
+/// Nodes and constants ready to be copied into a graph.
+#[derive(Clone, Debug)]
+pub struct Spliced {
+    graph: Graph,
+    manifest: BackboneManifest,
+    /// Whether the output still has height and width, which are averaged.
+    is_map: bool,
+}
+
+/// Reads a backbone's folder.
+///
+/// # Errors
+/// `BackboneFile`, `BackboneDigest` or `BackboneGraph`
+pub fn open(folder: &Path) -> Result<Backbone> {
+    let path = folder.join(MANIFEST_FILE);
+    let unreadable = |source| TrainerError::BackboneFile { path: path.clone(), source };
+    let bytes = std::fs::read(&path).map_err(unreadable)?;
+    let manifest: BackboneManifest = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.into()))?;
+    let network = read_checked(&folder.join(NETWORK_FILE), &manifest.sha256)?;
+    let name = manifest.name.clone();
+    let spliced = splice(&network, manifest).map_err(|problem| TrainerError::BackboneGraph { name, problem })?;
+    let BackboneManifest { name, licence, sha256, mean, deviation, .. } = spliced.manifest.clone();
+    Ok(Backbone { identity: Identity { name, licence, sha256 }, mean, deviation, body: Body::Spliced(spliced) })
+}
+
+/// Takes the graph out of the file and gives its names a prefix.
+fn splice(file: &[u8], manifest: BackboneManifest) -> Result<Spliced, String> {
+    let model = Model::decode(file).map_err(|error| format!("it is no ONNX file ({error})"))?;
+    let opset = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
+    let opset = opset.map_or(0, |set| set.version);
+    if !OPSETS.contains(&opset) {
+        return Err(format!(
+            "it uses operator set {opset}; export it with one of {} to {}",
+            OPSETS.start(),
+            OPSETS.end()
+        ));
+    }
+    let mut graph = model.graph.ok_or("it has no graph")?;
+    if graph.initializer.iter().any(|constant| !constant.external_data.is_empty()) {
+        return Err("its weights lie in another file; export it as one file".into());
+    }
+    for node in &graph.node {
+        check_node(node)?;
+    }
+    let output = graph.output.iter().find(|output| output.name == manifest.output);
+    let output = output.ok_or_else(|| format!("it has no output {}", manifest.output))?;
+    let is_map = match crate::onnx::dimensions(output).len() {
+        2 => false,
+        4 => true,
+        n => return Err(format!("its output {} has {n} dimensions; expected 2 or 4", manifest.output)),
+    };
+    if !graph.input.iter().any(|input| input.name == manifest.input) {
+        return Err(format!("it has no input {}", manifest.input));
+    }
+    for name in names(&mut graph) {
+        if !name.is_empty() {
+            name.insert_str(0, PREFIX);
+        }
+    }
+    graph.input.clear();
+    graph.output.clear();
+    Ok(Spliced { graph, manifest, is_map })
+}
+
+/// # Errors
+/// If the node means something else here than where it comes from
+fn check_node(node: &Node) -> Result<(), String> {
+    let is_standard = node.domain.is_empty() || node.domain == "ai.onnx";
+    if !is_standard {
+        return Err(format!("it uses {} of {}, which is not standard", node.op_type, node.domain));
+    }
+    let has_graph = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
+    // Its default of where pixels lie changed in set 16.
+    if has_graph || node.op_type == "RoiAlign" {
+        return Err(format!("it uses {}, which cannot become part of another graph", node.op_type));
+    }
+    Ok(())
+}
+
+/// Every name of a value or node.
+fn names(graph: &mut Graph) -> impl Iterator<Item = &mut String> {
+    let nodes = graph.node.iter_mut();
+    let in_nodes = nodes.flat_map(|n| [&mut n.name].into_iter().chain(&mut n.input).chain(&mut n.output));
+    in_nodes.chain(graph.initializer.iter_mut().map(|constant| &mut constant.name))
+}
+
+impl Spliced {
+    /// Side in pixels that it sees.
+    pub fn input_size(&self) -> u32 {
+        self.manifest.input_size
+    }
+
+    /// Per picture.
+    pub fn n_features(&self) -> i64 {
+        i64::from(self.manifest.n_features)
+    }
+
+    /// Values in its constants.
+    pub fn n_weights(&self) -> usize {
+        self.graph.initializer.iter().map(|constant| constant.dims.iter().product::<i64>() as usize).sum()
+    }
+
+    /// Multiply-adds for one picture, roughly: as if every weight were used once for every sixteenth of a pixel.
+    pub fn multiply_adds(&self) -> u64 {
+        let side = u64::from(self.manifest.input_size).div_ceil(16);
+        self.n_weights() as u64 * side * side
+    }
+
+    /// Appends the nodes.
+    ///
+    /// # Shapes
+    /// - `x`: f32 `[N, 3, input_size, input_size]`
+    /// - result: `[N, n_features]`
+    pub fn append(&self, graph: &mut Builder, x: &Value) -> Value {
+        let input = Value::named(format!("{PREFIX}{}", self.manifest.input));
+        graph.identity(x, &input);
+        graph.splice(&self.graph);
+        let output = Value::named(format!("{PREFIX}{}", self.manifest.output));
+        let pooled = if self.is_map { graph.op("ReduceMean", &[&output], vec![ints("axes", &[2, 3]), crate::onnx::int("keepdims", 0)]) } else { output };
+        graph.reshape(&pooled, &[crate::onnx::BATCH, self.n_features()])
+    }
+}

@@ -13,6 +13,9 @@ use crate::evaluate::predicted;
 /// Bins of confidence that the expected calibration error is taken over.
 pub const BINS: usize = 15;
 
+/// What is looked at.
+pub const SCORE: DoubtScore = DoubtScore::Energy;
+
 /// Share of pictures of the model's own classes that may be marked as unsure.
 pub const FALSE_ALARMS: f64 = 0.05;
 

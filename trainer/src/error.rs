@@ -20,14 +20,6 @@ pub enum TrainerError {
     /// Something about the volumes.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file of the run or of the cache.
-    #[error("cannot write {path}")]
-    Write {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
     /// `run.json` does not lie in the folder of the run it describes.
     #[error("{path} describes run {run:?}; it must lie in that run's folder, {expected}")]
     Misplaced {
@@ -152,6 +144,9 @@ pub enum TrainerError {
         /// Most that is allowed.
         tolerance: f32,
     },
+    /// A trial of the search that a trainer before this one saw fail.
+    #[error("{0}")]
+    FailedBefore(String),
     /// A bug of ours.
     #[error("the trainer ran into a bug of its own: {0}")]
     Panicked(String),
@@ -161,7 +156,7 @@ impl TrainerError {
     /// For `map_err` where a file is written.
     pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Write { path, source }
+        move |source| StoreError::Write { path, source }.into()
     }
 
     /// For `map_err` on the engine's answers; `action` completes "ONNX Runtime cannot …".

@@ -28,7 +28,7 @@ impl Writer {
     /// Begins the file of a run; what an earlier attempt left is overwritten.
     ///
     /// # Errors
-    /// `Write` if the folder takes no file
+    /// `Store` if the folder takes no file
     pub fn new(run: &Path) -> Result<Self> {
         let aside = run.join(format!(".{FILE}"));
         let file = File::create(&aside).map_err(TrainerError::write(&aside))?;
@@ -38,7 +38,7 @@ impl Writer {
     /// Appends a line.
     ///
     /// # Errors
-    /// `Write` if the volume is full
+    /// `Store` if the volume is full
     pub fn line(&mut self, prediction: &PicturePrediction) -> Result<()> {
         let line = serde_json::to_string(prediction).expect("plain data serialises");
         writeln!(self.out, "{line}").map_err(TrainerError::write(&self.aside))
@@ -47,7 +47,7 @@ impl Writer {
     /// Flushes the file and gives it its name.
     ///
     /// # Errors
-    /// `Write` if the volume is full
+    /// `Store` if the volume is full
     pub fn publish(self) -> Result<()> {
         let wrong = || TrainerError::write(&self.target);
         let file = self.out.into_inner().map_err(|error| wrong()(error.into_error()))?;

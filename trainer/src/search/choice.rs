@@ -103,5 +103,6 @@ pub fn describe(settings: &Settings) -> String {
     let default = Settings::defaults(settings.family, size);
     let decay = settings.weight_decay;
     let decay = if decay == default.weight_decay { String::new() } else { format!(" with weight decay {decay}") };
-    format!("{what} at {size} px{decay}")
+    let mirrored = if settings.mirrored { ", mirror images averaged," } else { "" };
+    format!("{what} at {size} px{decay}{mirrored}")
 }

@@ -92,21 +92,21 @@ pub struct Found {
     pub logits: Vec<f32>,
 }
 
-/// How far beyond its budget the run may go before the clock stops the search.
-const PATIENCE: f64 = 1.5;
+/// How many times its budget a run may take before the clock stops the search, unless something else is asked for.
+pub const DEFAULT_OVERRUN: f64 = 2.0;
 
-/// Whether, at the pace until now, the run would end far beyond its budget.
+/// Whether, at the pace until now, the run would end after `limit`.
 ///
 /// # Units
-/// Seconds: `elapsed` of this machine, `planned` until now and `ahead` of the reference machine
-pub fn is_late(elapsed: f64, planned: f64, ahead: f64, budget: f64) -> bool {
+/// Seconds: `elapsed` and `limit` of this machine, `planned` until now and `ahead` of the reference machine
+pub fn is_late(elapsed: f64, planned: f64, ahead: f64, limit: f64) -> bool {
     let pace = if planned > 0.0 { (elapsed / planned).max(1.0) } else { 1.0 };
-    elapsed + pace * ahead > PATIENCE * budget
+    elapsed + pace * ahead > limit
 }
 
 /// Whether an error is no candidate's own: it would meet the next one too.
 pub fn ends_the_run(error: &TrainerError) -> bool {
-    matches!(error, TrainerError::Cancelled | TrainerError::Store(_) | TrainerError::Write { .. })
+    matches!(error, TrainerError::Cancelled | TrainerError::Store(_))
 }
 
 /// Searches.
@@ -242,7 +242,7 @@ impl Search<'_> {
     /// One more round of a candidate, if the budget allows for it beside the final fit of this candidate or of the best
     /// one, whichever takes longer.
     fn try_round(&mut self, at: usize, round: usize) -> Result<()> {
-        if self.stopped || self.entries[at].rounds() != round || self.entries[at].told.state == CandidateState::Failed {
+        if self.entries[at].rounds() != round || self.entries[at].told.state == CandidateState::Failed {
             return Ok(());
         }
         let trial = self.round_seconds(&self.entries[at], round)?;
@@ -253,7 +253,7 @@ impl Search<'_> {
                 format!("another round would take {trial:.0} s, which the budget has not beside the final fit");
             return self.settle(at, (round == 0).then_some(CandidateState::Dropped), Some(reason));
         }
-        if self.bench.must_stop(self.planned, ahead)? {
+        if self.stopped || self.bench.must_stop(self.planned, ahead)? {
             self.stopped = true;
             let reason = "the search was cut short by the clock".to_owned();
             return self.settle(at, (round == 0).then_some(CandidateState::Dropped), Some(reason));

@@ -11,13 +11,24 @@ const SIZES: [u32; 5] = [224, 160, 128, 96, 64];
 /// A candidate in several forms, the best one first; the first that the budget allows for is tried.
 pub type Proposal = Vec<Settings>;
 
+/// A backbone as far as candidates go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub name: String,
+    /// The only side in pixels that it can see; nothing where any will do.
+    pub fixed_size: Option<u32>,
+    /// Whether its blocks can be trained on.
+    pub is_trainable: bool,
+}
+
 /// What the candidates follow from.
 #[derive(Clone, Debug)]
 pub struct Proposals {
     /// What was stated for all of them.
     pub stated: Hyperparameters,
-    /// Names of the installed backbones.
-    pub backbones: Vec<String>,
+    /// Installed backbones.
+    pub backbones: Vec<Known>,
     /// Longer side of the dataset's pictures.
     pub picture_side: u32,
     /// Pictures of the final fit.
@@ -29,7 +40,7 @@ impl Proposals {
     ///
     /// `best` is the best candidate until now.
     pub fn wave(&self, number: usize, best: Option<&Settings>) -> Option<Vec<Proposal>> {
-        let heads = self.backbone_names().into_iter().map(|name| self.shrinking(self.of(Family::Linear, &name)));
+        let heads = self.backbones().map(|backbone| self.shrinking(self.of(Family::Linear, backbone)));
         match number {
             0 => Some(heads.chain(self.scratch_is_promising().then(|| self.scratch()).into_iter().flatten()).collect()),
             1 => Some(self.around(best)),
@@ -38,13 +49,21 @@ impl Proposals {
         }
     }
 
-    fn of(&self, family: Family, backbone: &str) -> Settings {
-        let stated = Hyperparameters { backbone: Some(backbone.to_owned()), ..self.stated.clone() };
+    fn of(&self, family: Family, backbone: &Known) -> Settings {
+        let input_size = backbone.fixed_size.or(self.stated.input_size);
+        let stated = Hyperparameters { backbone: Some(backbone.name.clone()), input_size, ..self.stated.clone() };
         stated.settings(family, self.picture_side)
     }
 
-    fn backbone_names(&self) -> Vec<String> {
-        self.stated.backbone.as_ref().map_or_else(|| self.backbones.clone(), |name| vec![name.clone()])
+    /// Those that candidates may be built on.
+    fn backbones(&self) -> impl Iterator<Item = &Known> {
+        let stated = self.stated.backbone.as_ref();
+        self.backbones.iter().filter(move |backbone| stated.is_none_or(|name| *name == backbone.name))
+    }
+
+    fn has_fixed_size(&self, settings: &Settings) -> bool {
+        let is_it = |backbone: &&Known| settings.backbone.as_ref() == Some(&backbone.name);
+        self.stated.input_size.is_some() || self.backbones.iter().find(is_it).is_some_and(|it| it.fixed_size.is_some())
     }
 
     fn scratch_is_promising(&self) -> bool {
@@ -56,14 +75,15 @@ impl Proposals {
         if self.stated.backbone.is_some() {
             return vec![];
         }
-        [Family::SeparableCnn, Family::Cnn].map(|family| self.shortening(self.of(family, ""))).into()
+        let of = |family| self.stated.settings(family, self.picture_side);
+        [Family::SeparableCnn, Family::Cnn].map(|family| self.shortening(of(family))).into()
     }
 
     /// Variants of the best head, and the backbone under it trained on.
     fn around(&self, best: Option<&Settings>) -> Vec<Proposal> {
-        let Some((best, backbone)) = best.and_then(|best| Some((best, best.backbone.as_deref()?))) else {
-            return vec![];
-        };
+        let backbone =
+            best.and_then(|best| self.backbones.iter().find(|known| best.backbone.as_ref() == Some(&known.name)));
+        let (Some(best), Some(backbone)) = (best, backbone) else { return vec![] };
         let mut proposals = vec![];
         if self.stated.weight_decay.is_none() {
             for factor in [0.1, 10.0] {
@@ -73,21 +93,26 @@ impl Proposals {
         }
         let hidden = Settings { input_size: best.input_size, ..self.of(Family::Mlp, backbone) };
         proposals.push(vec![hidden]);
-        if self.stated.input_size.is_none()
+        if self.stated.mirrored.is_none() && !best.mirrored {
+            proposals.push(vec![Settings { mirrored: true, ..best.clone() }]);
+        }
+        if !self.has_fixed_size(best)
             && let Some(&input_size) = SIZES.iter().find(|&&size| size < best.input_size)
         {
             proposals.push(vec![Settings { input_size, ..best.clone() }]);
         }
-        let tuned = self.shrinking(self.of(Family::FineTune, backbone));
-        let shorter = tuned.iter().flat_map(|settings| self.shortening(settings.clone()).into_iter().take(2));
-        proposals.push(shorter.collect());
+        if backbone.is_trainable {
+            let tuned = self.shrinking(self.of(Family::FineTune, backbone));
+            let shorter = tuned.iter().flat_map(|settings| self.shortening(settings.clone()).into_iter().take(2));
+            proposals.push(shorter.collect());
+        }
         proposals
     }
 
     /// The same at smaller and smaller input sizes, and in the end without variants of the pictures.
     fn shrinking(&self, settings: Settings) -> Proposal {
         let mut forms = vec![settings.clone()];
-        if self.stated.input_size.is_none() {
+        if !self.has_fixed_size(&settings) {
             let smaller = SIZES.into_iter().filter(|&size| size < settings.input_size);
             forms.extend(smaller.map(|input_size| Settings { input_size, ..settings.clone() }));
         }
@@ -119,7 +144,8 @@ mod tests {
     use super::*;
 
     fn proposals(n_pictures: usize, backbones: &[&str], stated: Hyperparameters) -> Proposals {
-        let backbones = backbones.iter().map(|name| (*name).to_owned()).collect();
+        let known = |name: &&str| Known { name: (*name).to_owned(), fixed_size: None, is_trainable: true };
+        let backbones = backbones.iter().map(known).collect();
         Proposals { stated, backbones, picture_side: 32, n_pictures }
     }
 
@@ -158,6 +184,19 @@ mod tests {
         assert_eq!(sizes, [224, 160, 128, 96, 64, 64]);
         assert!(wave[2].windows(2).all(|pair| pair[1].epochs < pair[0].epochs));
         assert_eq!(wave[2].last().map(|settings| settings.epochs), Some(1));
+    }
+
+    #[test]
+    fn a_backbone_of_one_size_is_asked_at_that_size_and_trained_on_only_where_it_can_be() {
+        let mut proposals = proposals(200, &["mine"], Hyperparameters::default());
+        proposals.backbones[0].fixed_size = Some(227);
+        proposals.backbones[0].is_trainable = false;
+        let first = proposals.wave(0, None).expect("a first wave");
+        let second = proposals.wave(1, Some(&first[0][0])).expect("a second wave");
+        for settings in first.iter().chain(&second).flatten() {
+            assert_eq!(settings.input_size, 227);
+            assert_ne!(settings.family, Family::FineTune);
+        }
     }
 
     #[test]

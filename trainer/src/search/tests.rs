@@ -4,7 +4,7 @@
 
 use api::train::{CandidateState, Family, Hyperparameters};
 
-use super::*;
+use super::{proposals::Known, *};
 
 /// Fits that take as long as they should, and are right about a share of pictures that follows from the settings.
 struct MadeUp<'a> {
@@ -38,7 +38,7 @@ impl Bench for MadeUp<'_> {
     }
 
     fn must_stop(&mut self, planned: f64, ahead: f64) -> Result<bool> {
-        Ok(is_late(self.clock, planned, ahead, self.budget))
+        Ok(is_late(self.clock, planned, ahead, DEFAULT_OVERRUN * self.budget))
     }
 
     fn fit(&mut self, settings: &Settings, fold: &Fold) -> Result<(Vec<f32>, f64)> {
@@ -113,6 +113,10 @@ struct Ran {
     clock: f64,
 }
 
+fn known(name: &&str) -> Known {
+    Known { name: (*name).to_owned(), fixed_size: None, is_trainable: true }
+}
+
 fn run(case: &Case) -> Ran {
     let labels: Vec<u32> = (0..case.n).map(|row| (row % N_CLASSES) as u32).collect();
     let schedule = Schedule::new(&labels, &(0..case.n).collect::<Vec<_>>(), case.n_train, 1);
@@ -125,7 +129,7 @@ fn run(case: &Case) -> Ran {
     };
     let proposals = Proposals {
         stated: Hyperparameters::default(),
-        backbones: case.backbones.iter().map(|name| (*name).to_owned()).collect(),
+        backbones: case.backbones.iter().map(known).collect(),
         picture_side: 32,
         n_pictures: case.n,
     };
@@ -167,8 +171,12 @@ fn the_same_question_has_the_same_answer_on_a_machine_of_another_speed() {
 fn a_machine_that_is_far_too_slow_is_stopped_by_the_clock_and_says_so() {
     let ran = run(&Case { pace: 8.0, ..case() });
     let found = ran.found.unwrap();
-    assert!(ran.clock < 1.5 * 60.0, "the trials took {} s", ran.clock);
+    assert!(ran.clock < DEFAULT_OVERRUN * 60.0, "the trials took {} s", ran.clock);
     assert!(found.notes.iter().any(|note| note.contains("cut short by the clock")), "{:?}", found.notes);
+    for candidate in &found.leaderboard {
+        assert_ne!(candidate.state, CandidateState::Running);
+        assert!(candidate.rounds > 0 || candidate.reason.is_some(), "{candidate:?}");
+    }
 }
 
 #[test]

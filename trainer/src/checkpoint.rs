@@ -27,7 +27,7 @@ const TRIALS: &str = "trials.jsonl";
 /// Time between two checkpoints of a fit, at least.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A checkpoint takes at most one part in so many of the time.
+/// A checkpoint takes at most one part in so many of the time, unless the interval is zero.
 const MOST_SHARE: u32 = 20;
 
 /// A run's folder of checkpoints.
@@ -106,7 +106,9 @@ impl Keeper for FitKeeper {
             return Ok(());
         }
         store::write_atomic(&self.path, &encode(kept, &self.settings))?;
-        self.due = Some(Instant::now() + self.interval.max(started.elapsed() * MOST_SHARE));
+        if !self.interval.is_zero() {
+            self.due = Some(Instant::now() + self.interval.max(started.elapsed() * MOST_SHARE));
+        }
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -17,7 +18,7 @@ use api::train::Progress;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use store::{Run, Volumes};
-use trainer::{Job, Options, TrainerError, backbone::BACKBONES_VARIABLE, cache, promotion, search};
+use trainer::{Job, Options, TrainerError, backbone::BACKBONES_VARIABLE, cache, checkpoint, promotion, search};
 
 /// Trains one image classifier and publishes it.
 #[derive(Debug, Parser)]
@@ -41,9 +42,17 @@ struct Arguments {
     /// How many times its budget a search may take before the clock stops it; what decides else is the same on every machine
     #[arg(long, env = "FOVEA_SEARCH_OVERRUN", default_value_t = search::DEFAULT_OVERRUN, value_parser = factor)]
     search_overrun: f64,
+    /// Seconds between two checkpoints of a fit, at least
+    #[arg(long, env = "FOVEA_CHECKPOINT_SECONDS", default_value_t = checkpoint::INTERVAL.as_secs_f64(), value_parser = seconds)]
+    checkpoint_seconds: f64,
     /// Bytes that cached features of pictures may take
     #[arg(long, env = "FOVEA_FEATURES_CACHE_BYTES", default_value_t = cache::DEFAULT_LIMIT_BYTES)]
     features_cache_bytes: u64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds.ok_or_else(|| "expected a number from 0 to 86400".to_owned())
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -95,7 +104,7 @@ fn job(arguments: &Arguments) -> anyhow::Result<Job> {
         margin: arguments.margin,
         overrun: arguments.search_overrun,
         cache_bytes: arguments.features_cache_bytes,
-        ..Options::default()
+        checkpoint_interval: Duration::from_secs_f64(arguments.checkpoint_seconds),
     };
     Ok(Job { volumes, run, options })
 }

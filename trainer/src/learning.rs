@@ -37,6 +37,8 @@ pub struct Learned {
     pub settings: Settings,
     /// The final fit.
     pub fitted: Fitted,
+    /// Its answers to the whole pool: `[pool, n_classes]`, at temperature 1
+    pub logits: Vec<f32>,
     /// Answers of networks to pictures that they were not fitted on.
     pub held_out: HeldOut,
     /// What the search found, if there was one.
@@ -96,14 +98,32 @@ pub fn learn(
     };
     let mut keeper = keeper(&settings);
     let fitted = family::fit(pool.task, &settings, rows, source, &mut *keeper, monitor)?;
+    let logits = monitor.timed("calibrate", |monitor| answers(pool.task, &fitted, &all, source, monitor))?;
     let held_out = match &found {
         Some(found) if rows.validation.is_empty() => HeldOut { rows: found.rows.clone(), logits: found.logits.clone() },
         _ => {
-            let logits = fitted.logits(pool.task, rows.validation, source, monitor)?;
-            HeldOut { rows: rows.validation.to_vec(), logits }
+            let first = (n - rows.validation.len()) * pool.task.n_classes;
+            HeldOut { rows: rows.validation.to_vec(), logits: logits[first..].to_vec() }
         }
     };
-    Ok(Learned { settings, fitted, held_out, found })
+    Ok(Learned { settings, fitted, logits, held_out, found })
+}
+
+/// What a network says of these rows, some at a time so that it can be watched.
+fn answers(
+    task: &Task,
+    fitted: &Fitted,
+    rows: &[usize],
+    source: &mut dyn FeatureSource,
+    monitor: &mut Monitor,
+) -> Result<Vec<f32>> {
+    const AT_ONCE: usize = 1024;
+    let mut logits = Vec::with_capacity(rows.len() * task.n_classes);
+    for some in rows.chunks(AT_ONCE) {
+        logits.extend(fitted.logits(task, some, source, monitor)?);
+        monitor.stage("calibrate", logits.len() / task.n_classes, rows.len())?;
+    }
+    Ok(logits)
 }
 
 fn search(

@@ -65,7 +65,6 @@ pub fn publish(
     let keeper = |settings: &_| Box::new(checkpoints.fit(settings, interval)) as Box<_>;
     let learned = learn(&pool, &plan, &mut source, checkpoints, keeper, monitor)?;
 
-    monitor.stage("calibrate", 0, 1)?;
     let labels_of = |rows: &[usize]| rows.iter().map(|&row| pictures.labels()[row]).collect::<Vec<u32>>();
     let held_out_labels = labels_of(&learned.held_out.rows);
     let held_out = Labelled { logits: &learned.held_out.logits, labels: &held_out_labels, n_classes };
@@ -74,8 +73,7 @@ pub fn publish(
     let metadata = report::metadata(&dataset.manifest, &learned.settings);
     let onnx = monitor.timed("export", |_| Ok(learned.fitted.exported(temperature, &metadata)))?;
     let mut runner = Runner::new(&engine, &onnx, learned.fitted.pixels())?;
-    let pool_logits = learned.fitted.logits(&task, &all(&pictures), &mut source, monitor)?;
-    let pool_logits = calibrated(&pool_logits, temperature);
+    let pool_logits = calibrated(&learned.logits, temperature);
     let checked = Checked { dataset: &dataset, pictures: &pictures, onnx: &onnx, n_classes };
     let (engine_difference, milliseconds) =
         monitor.timed("check", |monitor| checked.check(&mut runner, &pool_logits, monitor))?;

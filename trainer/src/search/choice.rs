@@ -101,8 +101,8 @@ pub fn describe(settings: &Settings) -> String {
         Family::Cnn => "a CNN from scratch".to_owned(),
     };
     let default = Settings::defaults(settings.family, size);
-    let decay = settings.weight_decay;
-    let decay = if decay == default.weight_decay { String::new() } else { format!(" with weight decay {decay}") };
+    let rate = settings.learning_rate;
+    let rate = if rate == default.learning_rate { String::new() } else { format!(" with learning rate {rate}") };
     let mirrored = if settings.mirrored { ", mirror images averaged," } else { "" };
-    format!("{what} at {size} px{decay}{mirrored}")
+    format!("{what} at {size} px{rate}{mirrored}")
 }

@@ -85,10 +85,10 @@ impl Proposals {
             best.and_then(|best| self.backbones.iter().find(|known| best.backbone.as_ref() == Some(&known.name)));
         let (Some(best), Some(backbone)) = (best, backbone) else { return vec![] };
         let mut proposals = vec![];
-        if self.stated.weight_decay.is_none() {
-            for factor in [0.1, 10.0] {
-                let weight_decay = (best.weight_decay * factor).min(1.0);
-                proposals.push(vec![Settings { weight_decay, ..best.clone() }]);
+        if self.stated.learning_rate.is_none() {
+            for factor in [0.3, 3.0] {
+                let learning_rate = (best.learning_rate * factor).min(1.0);
+                proposals.push(vec![Settings { learning_rate, ..best.clone() }]);
             }
         }
         let hidden = Settings { input_size: best.input_size, ..self.of(Family::Mlp, backbone) };
@@ -205,7 +205,7 @@ mod tests {
             backbone: Some("b".into()),
             input_size: Some(96),
             epochs: Some(7),
-            weight_decay: Some(0.05),
+            learning_rate: Some(0.05),
             seed: Some(9),
             ..Hyperparameters::default()
         };
@@ -214,7 +214,7 @@ mod tests {
         for settings in (0..3).filter_map(|number| proposals.wave(number, Some(&best))).flatten().flatten() {
             assert_eq!(settings.backbone.as_deref(), Some("b"));
             assert_eq!((settings.input_size, settings.epochs, settings.seed), (96, 7, 9));
-            assert_eq!(settings.weight_decay, 0.05);
+            assert_eq!(settings.learning_rate, 0.05);
         }
     }
 }

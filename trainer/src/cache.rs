@@ -79,9 +79,7 @@ impl FeatureSource for Cache {
         let values = match Mapped::open(&path, &identity) {
             Some(found) => found,
             None => {
-                let mut compute = |take: &mut dyn FnMut(&[f32]) -> Result<()>| {
-                    features::compute(task, frozen, variant, monitor, take)
-                };
+                let mut compute = |take: Take| features::compute(task, frozen, variant, monitor, take);
                 match Mapped::make(&dir, &path, &identity, self.limit_bytes, &mut compute) {
                     Ok(made) => made,
                     // A full volume is no reason to fail: there is still memory.
@@ -97,6 +95,9 @@ impl FeatureSource for Cache {
         Ok(values)
     }
 }
+
+/// Takes values one after the other.
+type Take<'a> = &'a mut dyn FnMut(&[f32]) -> Result<()>;
 
 /// A mapped file of the cache.
 #[derive(Debug)]
@@ -120,7 +121,7 @@ impl Mapped {
         path: &Path,
         identity: &[u8; 32],
         limit_bytes: u64,
-        compute: &mut dyn FnMut(&mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()>,
+        compute: &mut dyn FnMut(Take) -> Result<()>,
     ) -> Result<Self> {
         let wrong = || TrainerError::write(path);
         let mut aside = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir).map_err(wrong())?;

@@ -88,7 +88,8 @@ impl Job {
         monitor.go_on()?;
         let dataset = self.volumes.dataset(&self.run.spec.dataset)?;
         data::check(&dataset)?;
-        let backbones = Backbones::find(self.backbones.as_deref(), Some(&self.volumes.models_dir().with_file_name("backbones")));
+        let backbones =
+            Backbones::find(self.backbones.as_deref(), Some(&self.volumes.models_dir().with_file_name("backbones")));
         let settings = self.settings(&dataset, &backbones.names())?;
         monitor.timed("verify", |_| Ok(dataset.verify()?))?;
         let engine = Engine::load()?;
@@ -112,8 +113,9 @@ impl Job {
             let exported = runner.logits(&pictures, checked, |_| monitor.go_on())?;
             agree("ONNX Runtime and the training-time forward", &exported, &reference, n_classes)?;
             let spec = &dataset.manifest.preprocess;
-            let native =
-                tract_logits(&onnx, spec, n_classes, &pictures, checked, |done| monitor.stage("check", done, checked.len()))?;
+            let native = tract_logits(&onnx, spec, n_classes, &pictures, checked, |done| {
+                monitor.stage("check", done, checked.len())
+            })?;
             agree("ONNX Runtime and tract", &exported, &native, n_classes)
         })?;
         let tested = monitor.timed("evaluate", |monitor| {

@@ -50,7 +50,13 @@ impl<'a> Monitor<'a> {
     /// Does a piece of work that is no epoch of the run's own; only a stop is still noticed.
     pub fn quietly<T>(&mut self, work: impl FnOnce(&mut Monitor) -> Result<T>) -> Result<T> {
         let mut silence = |_: &Progress| Ok(());
-        let mut quiet = Monitor { started: self.started, told: None, timings: BTreeMap::new(), tell: &mut silence, stop: self.stop };
+        let mut quiet = Monitor {
+            started: self.started,
+            told: None,
+            timings: BTreeMap::new(),
+            tell: &mut silence,
+            stop: self.stop,
+        };
         let result = work(&mut quiet)?;
         for (stage, seconds) in quiet.timings {
             *self.timings.entry(stage).or_default() += seconds;

@@ -180,15 +180,15 @@ fn a_search_whose_trainer_was_killed_ends_with_the_very_same_file() {
 
 #[test]
 fn a_second_run_on_the_same_data_takes_features_from_the_cache_unless_they_are_damaged() {
-    let Some(backbone) = common::backbone() else {
-        println!("SKIPPED: the backbone is not installed; run `cargo xtask setup`");
+    let Some(backbones) = common::backbones() else {
+        println!("SKIPPED: no backbone is installed; run `cargo xtask setup`");
         return;
     };
     let place = Place::new([8, 2, 0]);
     let linear = Hyperparameters { family: Some(Family::Linear), input_size: Some(64), epochs: Some(3), ..stated() };
     let train = || {
         let run = place.run(linear.clone());
-        let output = place.trainer(&run).env("FOVEA_BACKBONES", backbone.parent().unwrap()).output().unwrap();
+        let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let (told, _) = run.progress_from(0).unwrap();
         let is_computed =

@@ -130,14 +130,66 @@ impl Entry {
 
 /// Positions of the tried candidates, the best first.
 ///
-/// Each is measured against the one that was tried most, so that candidates which were asked about different pictures
-/// can still be put in order.
+/// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
+/// was asked about easy pictures only is in front of it only if it was better on them.
 pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
-    let Some(&reference) = tried.iter().max_by_key(|&&at| (entries[at].rounds(), std::cmp::Reverse(at))) else {
-        return vec![];
-    };
+    let most = tried.iter().map(|&at| entries[at].rounds()).max();
+    let loss = |at: usize| entries[at].told.val_loss.unwrap_or(f64::INFINITY);
+    let longest = tried.iter().copied().filter(|&at| Some(entries[at].rounds()) == most);
+    let Some(reference) = longest.min_by(|&a, &b| loss(a).total_cmp(&loss(b))) else { return vec![] };
     let advantage = |at: usize| entries[at].against(&entries[reference], schedule).advantage;
     tried.sort_by(|&a, &b| advantage(b).total_cmp(&advantage(a)).then(a.cmp(&b)));
     tried
+}
+
+#[cfg(test)]
+mod tests {
+    use api::train::Family;
+
+    use super::*;
+    use crate::folds::Fold;
+
+    /// A candidate that gives the true class of each picture this logit, and the other one none.
+    fn entry(number: u32, rounds: &[&[f32]], schedule: &Schedule) -> Entry {
+        let cost = Cost { features: None, features_seconds: 0.0, fit_seconds: 1.0, per_picture: 1 };
+        let mut entry = Entry::new(number, Settings::defaults(Family::Cnn, 32), cost);
+        entry.told.state = CandidateState::Tried;
+        for round in rounds {
+            let logits = round.iter().flat_map(|&logit| [logit, 0.0]).collect();
+            entry.finish_round(vec![logits], schedule, &[0; 8], 2);
+        }
+        entry
+    }
+
+    fn schedule() -> Schedule {
+        let fold = |asked: std::ops::Range<usize>| {
+            vec![Fold { train: (0..8).filter(|row| !asked.contains(row)).collect(), asked: asked.collect() }]
+        };
+        Schedule { rounds: vec![fold(0..4), fold(4..8)], cross_validated: true }
+    }
+
+    #[test]
+    fn a_candidate_that_was_asked_less_is_judged_on_what_both_were_asked() {
+        let schedule = schedule();
+        // The first round's pictures are easy, the second one's hard.
+        let thorough = entry(1, &[&[4.0, 4.0, 4.0, 4.0], &[1.0, 1.0, -1.0, -1.0]], &schedule);
+        let worse = entry(2, &[&[3.0, 1.0, 1.0, -2.0], &[1.0, -1.0, -1.0, -1.0]], &schedule);
+        let lucky = entry(3, &[&[4.0, 4.0, 4.0, -1.0]], &schedule);
+        assert!(lucky.told.val_loss < thorough.told.val_loss, "its figure is better, for its pictures are easier");
+        let order = ranking(&[worse, lucky.clone(), thorough.clone()], &schedule);
+        assert_eq!(order[0], 2);
+        assert!(lucky.against(&thorough, &schedule).advantage < 0.0);
+    }
+
+    #[test]
+    fn figures_are_those_of_all_rounds_of_a_cross_validation() {
+        let schedule = schedule();
+        let entry = entry(1, &[&[1.0, 1.0, 1.0, -1.0], &[1.0, -1.0, 1.0, 1.0]], &schedule);
+        assert_eq!((entry.told.rounds, entry.told.folds, entry.told.val_accuracy), (2, 2, Some(0.75)));
+        let (rows, logits) = entry.held_out(&schedule);
+        assert_eq!((rows, logits.len()), ((0..8).collect(), 16));
+        let itself = entry.against(&entry, &schedule);
+        assert_eq!((itself.advantage, itself.error), (0.0, 0.0));
+    }
 }

@@ -86,16 +86,11 @@ impl Proposals {
         let (Some(best), Some(backbone)) = (best, backbone) else { return vec![] };
         let mut proposals = vec![];
         if self.stated.learning_rate.is_none() {
-            for factor in [0.3, 3.0] {
-                let learning_rate = (best.learning_rate * factor).min(1.0);
-                proposals.push(vec![Settings { learning_rate, ..best.clone() }]);
-            }
+            let learning_rate = (best.learning_rate * 3.0).min(1.0);
+            proposals.push(vec![Settings { learning_rate, ..best.clone() }]);
         }
         let hidden = Settings { input_size: best.input_size, ..self.of(Family::Mlp, backbone) };
         proposals.push(vec![hidden]);
-        if self.stated.mirrored.is_none() && !best.mirrored {
-            proposals.push(vec![Settings { mirrored: true, ..best.clone() }]);
-        }
         if !self.has_fixed_size(best)
             && let Some(&input_size) = SIZES.iter().find(|&&size| size < best.input_size)
         {

@@ -24,8 +24,8 @@ pub struct Entry {
     pub answers: Vec<Vec<Vec<f32>>>,
     /// As it is told.
     pub told: Candidate,
-    /// Cross-entropy of every picture it was asked about, in the order of rounds.
-    losses: Vec<Vec<f64>>,
+    /// Per judged round, of every picture it was asked about: cross-entropy, and whether it was recognised.
+    judged: Vec<Vec<(f64, bool)>>,
 }
 
 /// How two candidates compare on the pictures that both were asked about.
@@ -35,6 +35,8 @@ pub struct Comparison {
     pub advantage: f64,
     /// Standard error of that.
     pub error: f64,
+    /// Shares of these pictures that the first and the second one recognise, 0..=1.
+    pub accuracies: (f64, f64),
 }
 
 impl Entry {
@@ -51,7 +53,7 @@ impl Entry {
             seconds: 0.0,
             reason: None,
         };
-        Self { settings, cost, effort: 1.0, answers: vec![], told, losses: vec![] }
+        Self { settings, cost, effort: 1.0, answers: vec![], told, judged: vec![] }
     }
 
     /// Rounds that it has finished.
@@ -73,26 +75,25 @@ impl Entry {
     pub fn finish_round(&mut self, answers: Vec<Vec<f32>>, schedule: &Schedule, labels: &[u32], n_classes: usize) {
         self.answers.push(answers);
         let first = if schedule.cross_validated { 0 } else { self.rounds() - 1 };
-        let judged = self.pooled(schedule, labels, first);
-        let of = Labelled { logits: &judged.0, labels: &judged.1, n_classes };
-        let temperature = temperature(of);
-        let scaled = calibrated(of.logits, temperature);
-        let rows = || scaled.chunks_exact(n_classes).zip(of.labels);
-        let losses: Vec<f64> = rows().map(|(row, &label)| cross_entropy(row, label as usize)).collect();
-        let right = rows().filter(|(row, label)| predicted(row) == **label as usize).count();
-        let n = losses.len().max(1) as f64;
-        self.told.val_loss = Some(losses.iter().sum::<f64>() / n);
-        self.told.val_accuracy = Some(right as f64 / n);
+        let (logits, labels) = self.pooled(schedule, labels, first);
+        let of = Labelled { logits: &logits, labels: &labels, n_classes };
+        let scaled = calibrated(&logits, temperature(of));
+        let judge = |row: &[f32], label: usize| (cross_entropy(row, label), predicted(row) == label);
+        let rows = scaled.chunks_exact(n_classes).zip(&labels);
+        let judged: Vec<(f64, bool)> = rows.map(|(row, &label)| judge(row, label as usize)).collect();
+        let (loss, accuracy) = means(&judged);
+        self.told.val_loss = Some(loss);
+        self.told.val_accuracy = Some(accuracy);
         self.told.rounds = self.rounds() as u32;
         if schedule.cross_validated {
             self.told.folds = self.answers.iter().map(Vec::len).sum::<usize>() as u32;
         }
         // Earlier rounds of a cross-validation are judged anew, with the temperature of all answers.
-        let mut rest = losses.as_slice();
-        self.losses.truncate(first);
+        let mut rest = judged.as_slice();
+        self.judged.truncate(first);
         for round in &schedule.rounds[first..self.rounds()] {
             let (these, others) = rest.split_at(round.iter().map(|fold| fold.asked.len()).sum());
-            self.losses.push(these.to_vec());
+            self.judged.push(these.to_vec());
             rest = others;
         }
     }
@@ -119,13 +120,22 @@ impl Entry {
     pub fn against(&self, other: &Self, schedule: &Schedule) -> Comparison {
         let common = self.rounds().min(other.rounds());
         let first = if schedule.cross_validated { 0 } else { common.saturating_sub(1) };
-        let of = |entry: &Self| entry.losses[first..common].iter().flatten().copied().collect::<Vec<f64>>();
-        let differences: Vec<f64> = of(self).iter().zip(of(other)).map(|(mine, theirs)| theirs - mine).collect();
+        let of = |entry: &Self| entry.judged[first..common].concat();
+        let (mine, theirs) = (of(self), of(other));
+        let differences: Vec<f64> = mine.iter().zip(&theirs).map(|((mine, _), (theirs, _))| theirs - mine).collect();
         let n = differences.len().max(1) as f64;
         let mean = differences.iter().sum::<f64>() / n;
         let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
-        Comparison { advantage: mean, error: (squares / (n - 1.0).max(1.0) / n).sqrt() }
+        let error = (squares / (n - 1.0).max(1.0) / n).sqrt();
+        Comparison { advantage: mean, error, accuracies: (means(&mine).1, means(&theirs).1) }
     }
+}
+
+/// Mean cross-entropy, and the share that was recognised.
+fn means(judged: &[(f64, bool)]) -> (f64, f64) {
+    let n = judged.len().max(1) as f64;
+    let right = judged.iter().filter(|(_, right)| *right).count();
+    (judged.iter().map(|(loss, _)| loss).sum::<f64>() / n, right as f64 / n)
 }
 
 /// Positions of the tried candidates, the best first.

@@ -44,19 +44,21 @@ pub fn choose(entries: &[Entry], schedule: &Schedule, affordable: impl Fn(&Entry
         format!("{} won: {}", capitalised(&describe(&entries[chosen].settings)), figure(entries, chosen));
     match (simplest, next) {
         (Some(_), _) => {
+            let (theirs, _) = entries[best].against(&entries[chosen], schedule).accuracies;
             let times = entries[best].cost.per_picture as f64 / entries[chosen].cost.per_picture.max(1) as f64;
             sentence.push_str(&format!(
                 "; {} had {} and is within one standard error by cross-entropy, but takes {times:.1} times the work for a \
                  picture.",
                 describe(&entries[best].settings),
-                percent(accuracy(entries, best))
+                percent(theirs)
             ));
         }
         (None, Some(next)) => {
-            let (mine, theirs) = (accuracy(entries, chosen), accuracy(entries, next));
+            let (mine, theirs) = entries[chosen].against(&entries[next], schedule).accuracies;
             let rival = describe(&entries[next].settings);
+            let same = if entries[chosen].rounds() < entries[next].rounds() { " on these pictures" } else { "" };
             let decided = if theirs >= mine { ", which is no better by cross-entropy" } else { "" };
-            sentence.push_str(&format!(" against {} of the next, {rival}{decided}.", percent(theirs)));
+            sentence.push_str(&format!(" against {} of the next{same}, {rival}{decided}.", percent(theirs)));
         }
         (None, None) => sentence.push_str("; nothing else could be tried within the budget."),
     }
@@ -71,12 +73,8 @@ pub fn untried(settings: &Settings, budget_seconds: f64) -> String {
     )
 }
 
-fn accuracy(entries: &[Entry], at: usize) -> f64 {
-    entries[at].told.val_accuracy.unwrap_or_default()
-}
-
 fn figure(entries: &[Entry], at: usize) -> String {
-    let accuracy = percent(accuracy(entries, at));
+    let accuracy = percent(entries[at].told.val_accuracy.unwrap_or_default());
     match entries[at].told.folds {
         0 => format!("{accuracy} of held-out pictures"),
         1 => format!("{accuracy} in one part of a cross-validation"),

@@ -431,7 +431,6 @@ pub fn check(dataset: &Dataset) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Purpose, generator};
 
     /// A picture of 3 × 2 whose red value counts its pixels.
     const PICTURE: [u8; 18] = [0, 9, 9, 1, 9, 9, 2, 9, 9, 3, 9, 9, 4, 9, 9, 5, 9, 9];
@@ -467,35 +466,63 @@ mod tests {
 
     #[test]
     fn channel_statistics_are_those_of_the_pixels() {
-        let images = [10, 0, 255, 30, 0, 255, 10, 0, 255, 30, 0, 255];
-        let pictures =
-            Pictures { images: &images, labels: &[0, 1], height: 1, width: 2, augmentation: Augmentation::None };
-        assert_eq!(pictures.channel_statistics(), ([20.0, 0.0, 255.0], [10.0, 1.0, 1.0]));
+        let images = [10, 0, 255, 30, 0, 255, 10, 0, 255, 30, 0, 255, 9, 9, 9, 9, 9, 9];
+        let pictures = Pictures::new(1, 2).with(&images, &[0, 1, 1]);
+        assert_eq!(pictures.channel_statistics(&[0, 1]), ([20.0, 0.0, 255.0], [10.0, 1.0, 1.0]));
     }
 
     #[test]
-    fn standardised_features_have_mean_zero_and_deviation_one() {
-        let mut features =
-            Features { values: vec![1.0, 7.0, 3.0, 7.0], labels: vec![0, 1], n_variants: 1, n_features: 2 };
-        let standard = features.statistics();
-        features.standardise(&standard);
-        for (got, expected) in features.values.iter().zip([-1.0, 0.0, 1.0, 0.0]) {
-            assert!((got - expected).abs() < 2e-3, "{:?}", features.values);
+    fn rows_go_on_from_one_split_to_the_next() {
+        let pictures = Pictures::new(1, 1).with(&[1; 3], &[0]).with(&[], &[]).with(&[2, 2, 2, 3, 3, 3], &[1, 0]);
+        assert_eq!([0, 1, 2].map(|row| pictures.picture(row)[0]), [1, 2, 3]);
+        assert_eq!(pictures.labels(), [0, 1, 0]);
+    }
+
+    fn samples(variants: &[&[f32]], rows: &'static [usize]) -> FeatureSamples<'static> {
+        let variants = variants.iter().map(|v| Arc::new(v.to_vec()) as Values).collect();
+        FeatureSamples::new(variants, vec![2], rows, &[0, 1, 1])
+    }
+
+    #[test]
+    fn standardised_features_have_mean_zero_and_deviation_one_over_the_chosen_rows() {
+        let features = samples(&[&[1.0, 7.0, 900.0, 900.0, 3.0, 7.0]], &[0, 2]);
+        let standard = Arc::new(features.statistics());
+        let Batch::Features { values, dims } = features.standardised(standard).batch(&[0, 1], Pick::Plain) else {
+            panic!("features give features");
+        };
+        assert_eq!(dims, [2, 2]);
+        for (got, expected) in values.iter().zip([-1.0, 0.0, 1.0, 0.0]) {
+            assert!((got - expected).abs() < 2e-3, "{values:?}");
         }
     }
 
     #[test]
-    fn without_a_generator_the_first_variant_is_taken_and_with_one_all_are() {
-        let features =
-            Features { values: (0..8).map(|v| v as f32).collect(), labels: vec![0, 1], n_variants: 4, n_features: 1 };
-        assert_eq!(features.batch(&[1, 0], None), Batch::Features { dims: vec![2, 1], values: vec![4.0, 0.0] });
-        let Batch::Features { mut values, .. } =
-            features.batch(&[1; 100], Some(&mut generator(1, Purpose::Augmentation, 1)))
-        else {
-            panic!("features give features");
+    fn a_random_pick_takes_every_variant() {
+        let features = samples(&[&[0.0; 6], &[1.0; 6], &[2.0; 6]], &[1]);
+        let random = &mut generator(1, Purpose::Augmentation, 1);
+        let of = |pick| {
+            let Batch::Features { mut values, .. } = features.batch(&[0; 100], pick) else {
+                panic!("features give features");
+            };
+            values.dedup();
+            values.sort_by(f32::total_cmp);
+            values.dedup();
+            values
         };
-        values.sort_by(f32::total_cmp);
-        values.dedup();
-        assert_eq!(values, [4.0, 5.0, 6.0, 7.0]);
+        assert_eq!([of(Pick::Plain), of(Pick::Mirrored)], [[0.0], [1.0]]);
+        assert_eq!(of(Pick::Random(random)), [0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_random_variant_changes_each_picture_in_its_own_way_and_always_the_same() {
+        let variant = |number| Variant::Random { augmentation: Augmentation::FlipShift, seed: 1, number };
+        let changes = |number| (0..500).map(|row| variant(number).change(row, 32, 32)).collect::<Vec<_>>();
+        let (first, second) = (changes(1), changes(2));
+        assert_eq!(first, changes(1));
+        assert!(first.iter().zip(&second).filter(|(a, b)| a == b).count() < 30);
+        for shift in -3..=3 {
+            let n = first.iter().filter(|change| change.right == shift).count();
+            assert!((40..105).contains(&n), "{n} of 500 are moved by {shift}");
+        }
     }
 }

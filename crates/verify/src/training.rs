@@ -77,26 +77,26 @@ pub async fn train(run: &Run, web: &Web<'_>, dataset: &str, seed: u64) -> Result
             Err(no_answer) => return no_answer.look(),
         };
         match (training.status.state, training.status.version) {
-            (RunState::Succeeded, Some(version)) => Ok(Look::Done(version)),
+            (RunState::Succeeded, Some(version)) => Ok(Look::Done((version, training.status.attempts.max(1)))),
             (RunState::Queued, _) => {
                 Ok(Look::Wait(training.hindrance.unwrap_or_else(|| "it has not begun".to_owned())))
             }
             (RunState::Running, _) => Ok(Look::Wait("it works".to_owned())),
             (state, _) => {
                 let why = training.status.reason.unwrap_or_else(|| format!("{state:?}, and no reason told"));
-                let log = trainers.log(&id, LOG_BYTES).await.unwrap_or_else(|error| error.to_string());
+                let log = trainers.log(&id, training.status.attempts.max(1), LOG_BYTES).await.unwrap_or_else(|error| error.to_string());
                 let log = log.lines().map(|line| format!("trainer: {line}")).collect::<Vec<_>>();
                 Err(Failure::new(format!("training {id} failed: {why}")).seen(log))
             }
         }
     });
-    let version = version.await?;
+    let (version, attempt) = version.await?;
     let job = until(&run.teller, "the Job to end", patience, async || {
         let jobs = match trainers.observe().await {
             Ok(jobs) => jobs,
             Err(error) => return Look::failed(error),
         };
-        match jobs.into_iter().find(|job| job.run == id) {
+        match jobs.into_iter().find(|job| job.run == id && job.attempt == attempt) {
             Some(TrainerJob { state: JobState::Succeeded, .. }) => Ok(Look::Done(())),
             Some(TrainerJob { state: JobState::Failed(why), .. }) => {
                 Err(Failure::new(format!("a version came out, and yet the Job failed: {why}")))
@@ -106,7 +106,7 @@ pub async fn train(run: &Run, web: &Web<'_>, dataset: &str, seed: u64) -> Result
         }
     });
     job.await?;
-    Ok((version, format!("v{version} came of the Job {}", cluster::names::train_job(&id)).into()))
+    Ok((version, format!("v{version} came of the Job {}", cluster::names::train_job(&id, attempt)).into()))
 }
 
 fn look<T>(answer: Result<T, NoAnswer>) -> Result<Look<T>> {

@@ -142,7 +142,7 @@ impl<'a> Web<'a> {
     /// # Errors
     /// If the web refuses
     pub async fn train(&self, dataset: &str, seed: u64) -> Result<Training, NoAnswer> {
-        let wish = json!({"dataset": dataset, "hyperparameters": {"seed": seed}});
+        let wish = json!({"dataset": dataset, "hyperparameters": {"seed": seed, "budget_seconds": 20}});
         self.ask(Method::POST, "/api/runs", Some(("application/json", wish.to_string().into()))).await
     }
 

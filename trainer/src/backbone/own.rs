@@ -142,7 +142,11 @@ impl Spliced {
         graph.identity(x, &input);
         graph.splice(&self.graph);
         let output = Value::named(format!("{PREFIX}{}", self.manifest.output));
-        let pooled = if self.is_map { graph.op("ReduceMean", &[&output], vec![ints("axes", &[2, 3]), crate::onnx::int("keepdims", 0)]) } else { output };
+        let pooled = if self.is_map {
+            graph.op("ReduceMean", &[&output], vec![ints("axes", &[2, 3]), crate::onnx::int("keepdims", 0)])
+        } else {
+            output
+        };
         graph.reshape(&pooled, &[crate::onnx::BATCH, self.n_features()])
     }
 }

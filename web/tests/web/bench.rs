@@ -500,6 +500,7 @@ fn predictions(dataset: &Dataset) -> Vec<PicturePrediction> {
             predicted,
             probabilities: if predicted == 0 { vec![0.75, 0.25] } else { vec![0.125, 0.875] },
             unsure: is_wrong,
+            held_out: picture.split != Split::Train,
         };
         *row += 1;
         prediction

@@ -24,6 +24,7 @@ fn predicted_run(bench: &Bench, dataset: &Dataset) -> Run {
         predicted: u32::from(probabilities[1] > probabilities[0]),
         probabilities: probabilities.to_vec(),
         unsure,
+        held_out: split != Split::Train,
     };
     let lines = [
         line(Split::Train, 0, 0, [0.9, 0.1], false),

@@ -106,7 +106,7 @@ fn manifest(archive: &[u8]) -> DatasetManifest {
         classes: counts.into_iter().map(class).collect(),
         preprocess: PreprocessSpec::square(64),
         split: SplitPolicy { given: vec![], validation_ratio: 0.15, test_ratio: 0.15 },
-        provenance: Provenance { source: "verify".into(), files: 72, made_by: "fovea".into() },
+        provenance: Provenance { source: "verify".into(), files: 72, made_by: "fovea".into(), derived_from: None },
         rejected: vec![],
         near_duplicates: vec![],
         files: BTreeMap::new(),

@@ -5,10 +5,10 @@ use http::{StatusCode, header};
 
 use crate::bench::{Answer, Bench, Part, epoch, inference_function, preprocess_function, status, tar};
 
-const URLENCODED: &str = "application/x-www-form-urlencoded";
+pub const URLENCODED: &str = "application/x-www-form-urlencoded";
 
 #[track_caller]
-fn shows(page: &Answer, texts: &[&str]) {
+pub fn shows(page: &Answer, texts: &[&str]) {
     assert_eq!(page.header(header::CONTENT_TYPE), "text/html; charset=utf-8");
     let html = page.text();
     for text in texts {

@@ -13,6 +13,7 @@
 //! Runtime; the same list of layers writes the graph that is published. Left out: serving, and choosing datasets.
 
 pub mod backbone;
+pub mod change;
 pub mod data;
 pub mod engine;
 mod error;

@@ -8,7 +8,8 @@ use api::{
 use crate::{
     Result, TrainerError,
     backbone::Frozen,
-    data::{Change, Pictures, Standard},
+    change::Change,
+    data::{Pictures, Standard},
     engine::{Engine, Inputs, Session},
     graph::Builder,
     model::{Feed, Network, Weights},

@@ -63,7 +63,7 @@ pub struct Fitted {
 /// Random variants of each picture whose features heads are fitted on, beside the plain and the mirrored one.
 const HEAD_VARIANTS: u32 = 2;
 /// The same for fine-tuning.
-const FINE_TUNE_VARIANTS: u32 = 6;
+const FINE_TUNE_VARIANTS: u32 = 4;
 /// Fewer random variants than this are too little augmentation for fine-tuning; it then computes them as it goes.
 const LEAST_FINE_TUNE_VARIANTS: u32 = 2;
 /// What the variants of all pictures may take together, in bytes.
@@ -84,7 +84,7 @@ pub fn fit(
 ) -> Result<Fitted> {
     let fitting = Fitting { task, settings, rows };
     match settings.family {
-        Family::Cnn | Family::SeparableCnn => fitting.from_scratch(keeper, monitor),
+        Family::Cnn | Family::SeparableCnn => fitting.scratch(keeper, monitor),
         Family::Linear | Family::Mlp => fitting.head(source, keeper, monitor),
         Family::FineTune => fitting.fine_tune(source, keeper, monitor),
     }
@@ -159,7 +159,7 @@ impl Fitting<'_> {
     }
 
     /// A network trained from its first weights on, straight from pixels.
-    fn from_scratch(&self, keeper: &mut dyn Keeper, monitor: &mut Monitor) -> Result<Fitted> {
+    fn scratch(&self, keeper: &mut dyn Keeper, monitor: &mut Monitor) -> Result<Fitted> {
         let pictures = self.task.pictures;
         let (mean, deviation) = pictures.channel_statistics(self.rows.train);
         let (height, width) = (pictures.height(), pictures.width());

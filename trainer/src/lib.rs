@@ -17,6 +17,7 @@
 pub mod backbone;
 pub mod cache;
 pub mod calibration;
+pub mod change;
 pub mod checkpoint;
 pub mod data;
 pub mod engine;

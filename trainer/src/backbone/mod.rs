@@ -46,7 +46,7 @@ pub struct Blocks {
 #[derive(Clone, Debug)]
 enum Body {
     Blocks(Blocks),
-    Spliced(Spliced),
+    Spliced(Box<Spliced>),
 }
 
 /// A pretrained network from normalised pixels to features.

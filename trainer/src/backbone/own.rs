@@ -46,7 +46,12 @@ pub fn open(folder: &Path) -> Result<Backbone> {
     let name = manifest.name.clone();
     let spliced = splice(&network, manifest).map_err(|problem| TrainerError::BackboneGraph { name, problem })?;
     let BackboneManifest { name, licence, sha256, mean, deviation, .. } = spliced.manifest.clone();
-    Ok(Backbone { identity: Identity { name, licence, sha256 }, mean, deviation, body: Body::Spliced(spliced) })
+    Ok(Backbone {
+        identity: Identity { name, licence, sha256 },
+        mean,
+        deviation,
+        body: Body::Spliced(Box::new(spliced)),
+    })
 }
 
 /// Takes the graph out of the file and gives its names a prefix.

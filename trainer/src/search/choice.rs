@@ -101,6 +101,6 @@ pub fn describe(settings: &Settings) -> String {
     let default = Settings::defaults(settings.family, size);
     let rate = settings.learning_rate;
     let rate = if rate == default.learning_rate { String::new() } else { format!(" with learning rate {rate}") };
-    let mirrored = if settings.mirrored { ", mirror images averaged," } else { "" };
+    let mirrored = if settings.mirrored { " (mirror images averaged)" } else { "" };
     format!("{what} at {size} px{rate}{mirrored}")
 }

@@ -40,7 +40,7 @@ impl Proposals {
     ///
     /// `best` is the best candidate until now.
     pub fn wave(&self, number: usize, best: Option<&Settings>) -> Option<Vec<Proposal>> {
-        let heads = self.backbones().map(|backbone| self.shrinking(self.of(Family::Linear, backbone)));
+        let heads = self.backbones().map(|backbone| self.shrinking_head(self.of(Family::Linear, backbone)));
         match number {
             0 => Some(heads.chain(self.scratch_is_promising().then(|| self.scratch()).into_iter().flatten()).collect()),
             1 => Some(self.around(best)),
@@ -120,6 +120,17 @@ impl Proposals {
         forms
     }
 
+    /// A head at smaller and smaller input sizes, each with all, a quarter and an eighth of its epochs: steps on many
+    /// pictures cost more than features.
+    fn shrinking_head(&self, settings: Settings) -> Proposal {
+        let forms = self.shrinking(settings);
+        let shorter = |settings: Settings| {
+            let forms = self.shortening(settings);
+            [0, 2, 3].into_iter().filter_map(move |halvings| forms.get(halvings).cloned())
+        };
+        forms.into_iter().flat_map(shorter).collect()
+    }
+
     /// The same with fewer and fewer epochs.
     fn shortening(&self, settings: Settings) -> Proposal {
         let mut forms = vec![settings];
@@ -175,8 +186,9 @@ mod tests {
     #[test]
     fn forms_shrink_and_shorten_towards_what_any_budget_allows() {
         let wave = proposals(5000, &["a"], Hyperparameters::default()).wave(0, None).expect("a first wave");
-        let sizes: Vec<u32> = wave[0].iter().map(|settings| settings.input_size).collect();
-        assert_eq!(sizes, [224, 160, 128, 96, 64, 64]);
+        let heads: Vec<_> = wave[0].iter().map(|settings| (settings.input_size, settings.epochs)).collect();
+        assert_eq!(heads[..4], [(224, 60), (224, 15), (224, 7), (160, 60)]);
+        assert_eq!(heads[heads.len() - 1], (64, 7));
         assert!(wave[2].windows(2).all(|pair| pair[1].epochs < pair[0].epochs));
         assert_eq!(wave[2].last().map(|settings| settings.epochs), Some(1));
     }

@@ -152,9 +152,10 @@ fn the_best_family_on_the_best_backbone_wins_within_the_budget() {
     let ran = run(&case());
     let found = ran.found.unwrap();
     assert_eq!((found.settings.family, found.settings.backbone.as_deref()), (Family::FineTune, Some("good")));
-    let final_fit = 8.0 * (160f64 / 224.0).powi(2) * 2.0;
+    let final_fit = usual_costs(&found.settings).1 * 2.0;
     assert!(ran.clock + final_fit <= 60.0, "the trials took {} s", ran.clock);
-    assert!(found.sentence.starts_with("Fine-tuned good at 160 px won: "), "{}", found.sentence);
+    let beginning = format!("Fine-tuned good at {} px", found.settings.input_size);
+    assert!(found.sentence.starts_with(&beginning) && found.sentence.contains(" won: "), "{}", found.sentence);
     assert!(found.sentence.contains("-fold cross-validation against "), "{}", found.sentence);
     assert_eq!(found.rows.len() * N_CLASSES, found.logits.len());
     assert!(found.rows.len() >= 40);

@@ -22,7 +22,6 @@ use serde_json::json;
 use store::Volumes;
 
 const RED: [u8; 3] = [255, 0, 0];
-const GREEN: [u8; 3] = [0, 255, 0];
 const BLUE: [u8; 3] = [0, 0, 255];
 const GRAY: [u8; 3] = [128, 128, 128];
 

@@ -252,7 +252,9 @@ fn a_terminal_gets_a_bar_without_colours_and_what_is_final_above_it() {
 #[test]
 fn what_cannot_be_trained_makes_no_run() {
     let house = House::new();
-    let train = |arguments: &[&str]| [&["train", "--trainer", "/bin/true"], arguments].concat();
+    fn train<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["train", "--trainer", "/bin/true"], arguments].concat()
+    }
     fails(&house.volumes, &train(&["--dataset", "ds-9"]), "there is no dataset \"ds-9\"; `fovea dataset list`");
     let folder = house.volumes.volume1().parent().unwrap().join("shapes");
     let folder = folder.to_str().unwrap();

@@ -109,7 +109,6 @@ fn create(options: &Options, volumes: &Volumes) -> Result<Run> {
         bail!("{}", wrong.join("; "));
     }
     let label = RunLabel { name: options.name.trim().to_owned(), notes: String::new() };
-    let label = RunLabel { name: options.name.trim().to_owned(), notes: String::new() };
     let run = volumes.create_run(&dataset.manifest.id, &options.model, hyperparameters)?;
     if !label.name.is_empty()
         && let Err(error) = run.write_label(&label)

@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_seconds_or_a_duration_and_goes_without_a_family() {
-        let read = |line: &[&str]| {
+        let read = |line: &[&str]| -> Result<_, String> {
             let line = Line::try_parse_from([&["train"], line].concat()).map_err(|e| e.to_string())?;
             Ok(line.settings.hyperparameters().budget_seconds)
         };

@@ -1,4 +1,5 @@
 //! Volumes with a model that tells colours apart, pictures for it, and the program itself.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::{
     fs, io,

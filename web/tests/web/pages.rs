@@ -73,7 +73,7 @@ async fn filled_pages_show_what_is_there() {
             "<svg class=\"chart\"",
             "Confusion matrix",
             "shade-10",
-            "4321",
+            "4,321",
             "Classify with it",
             "which is in use",
         ],

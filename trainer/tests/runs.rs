@@ -162,7 +162,9 @@ fn a_cnn_learns_stripes_and_is_published_with_everything_that_belongs_to_it() {
     let predictor = predictor::Predictor::load(&version.dir).unwrap();
     let (test, labels) = (place.dataset.pixels(Split::Test).unwrap(), place.dataset.labels());
     let right = (0..test.len())
-        .filter(|&row| predictor.predict(test.image(row), 1).unwrap().ranked[0].label == labels[test.labels()[row] as usize])
+        .filter(|&row| {
+            predictor.predict(test.image(row), 1).unwrap().ranked[0].label == labels[test.labels()[row] as usize]
+        })
         .count();
     assert_eq!(right as f64 / test.len() as f64, results.test_accuracy.unwrap());
 }

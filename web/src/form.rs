@@ -14,9 +14,6 @@ use crate::{
 
 const BUDGET: &str = "budget_seconds";
 
-const AUGMENTATIONS: [(&str, Augmentation); 3] =
-    [("none", Augmentation::None), ("flip", Augmentation::Flip), ("flip_shift", Augmentation::FlipShift)];
-
 /// What was typed, by field.
 pub type Typed = HashMap<String, String>;
 
@@ -130,9 +127,7 @@ impl Form {
         };
         let families = offered.iter().map(|f| Choice::new(f.name(), words::family(f), typed_of("family")));
         let backbone = |name: &String| Choice::new(name, name.as_str(), typed_of("backbone"));
-        let change = |(value, one): &(&str, Augmentation)| {
-            Choice::new(value, words::augmentation(one), typed_of("augmentation"))
-        };
+        let change = |one: Augmentation| Choice::new(one.name(), words::augmentation(one), typed_of("augmentation"));
         let beside = |sentence: &&String| numbers.iter().chain([&budget]).any(|number| concerns(sentence, number.name));
         Self {
             families: [Choice::new("", "Auto: search for the best", typed_of("family"))]
@@ -145,7 +140,7 @@ impl Form {
                 .collect(),
             augmentations: [Choice::new("", "default", typed_of("augmentation"))]
                 .into_iter()
-                .chain(AUGMENTATIONS.iter().map(change))
+                .chain(Augmentation::ALL.map(change))
                 .collect(),
             mirrored: [("", "default"), ("yes", "yes, at twice the cost"), ("no", "no")]
                 .map(|(value, text)| Choice::new(value, text, typed_of("mirrored")))
@@ -210,7 +205,7 @@ pub fn parse(typed: &Typed) -> (Hyperparameters, Vec<String>) {
         family,
         budget_seconds: if family.is_none() { number(typed, BUDGET, &mut wrong) } else { None },
         backbone: filled(typed, "backbone").filter(|_| has_backbone).map(str::to_owned),
-        augmentation: choice(typed, "augmentation", &AUGMENTATIONS, &mut wrong),
+        augmentation: choice(typed, "augmentation", &Augmentation::ALL.map(|one| (one.name(), one)), &mut wrong),
         epochs: number(typed, "epochs", &mut wrong),
         batch_size: number(typed, "batch_size", &mut wrong),
         learning_rate: number(typed, "learning_rate", &mut wrong),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dataset::{ClassCount, Split},
-    train::{Augmentation, Results, RunSpec, RunState, Settings},
+    train::{Results, RunSpec, RunState, Settings},
 };
 
 /// What is known of one of the runs.
@@ -319,11 +319,6 @@ fn setting_values(settings: &Settings) -> Vec<(&'static str, Option<Value>)> {
     let number = |value: f64| Some(Value::Number(value));
     let unless_none = |count: u32| (count > 0).then_some(Value::Number(f64::from(count)));
     let text = |value: &str| Some(Value::Text(value.to_owned()));
-    let augmentation = match augmentation {
-        Augmentation::None => "none",
-        Augmentation::Flip => "flip",
-        Augmentation::FlipShift => "flip_shift",
-    };
     vec![
         ("family", text(family.name())),
         ("backbone", backbone.as_deref().and_then(text)),
@@ -335,7 +330,7 @@ fn setting_values(settings: &Settings) -> Vec<(&'static str, Option<Value>)> {
         ("learning_rate", number(*learning_rate)),
         ("weight_decay", number(*weight_decay)),
         ("dropout", number(*dropout)),
-        ("augmentation", text(augmentation)),
+        ("augmentation", text(augmentation.name())),
         ("mirrored", text(if *mirrored { "yes" } else { "no" })),
         ("label_smoothing", number(*label_smoothing)),
         ("mixup", number(*mixup)),

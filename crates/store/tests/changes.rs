@@ -214,7 +214,16 @@ fn what_would_leave_too_little_is_refused_with_a_sentence() {
 
 fn prediction(row: u64) -> PicturePrediction {
     let (split, name) = (Split::Test, format!("{row}.png"));
-    PicturePrediction { split, row, name, label: 0, predicted: 1, probabilities: vec![0.25, 0.75], unsure: row == 1 }
+    PicturePrediction {
+        split,
+        row,
+        name,
+        label: 0,
+        predicted: 1,
+        probabilities: vec![0.25, 0.75],
+        unsure: row == 1,
+        held_out: true,
+    }
 }
 
 #[test]

@@ -84,7 +84,10 @@ pub async fn train(run: &Run, web: &Web<'_>, dataset: &str, seed: u64) -> Result
             (RunState::Running, _) => Ok(Look::Wait("it works".to_owned())),
             (state, _) => {
                 let why = training.status.reason.unwrap_or_else(|| format!("{state:?}, and no reason told"));
-                let log = trainers.log(&id, training.status.attempts.max(1), LOG_BYTES).await.unwrap_or_else(|error| error.to_string());
+                let log = trainers
+                    .log(&id, training.status.attempts.max(1), LOG_BYTES)
+                    .await
+                    .unwrap_or_else(|error| error.to_string());
                 let log = log.lines().map(|line| format!("trainer: {line}")).collect::<Vec<_>>();
                 Err(Failure::new(format!("training {id} failed: {why}")).seen(log))
             }

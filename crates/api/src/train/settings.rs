@@ -55,6 +55,21 @@ pub enum Augmentation {
     Full,
 }
 
+impl Augmentation {
+    /// All of them, the weakest first.
+    pub const ALL: [Self; 4] = [Self::None, Self::Flip, Self::FlipShift, Self::Full];
+
+    /// As written in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Flip => "flip",
+            Self::FlipShift => "flip_shift",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// The backbone that is used unless another one is named.
 pub const DEFAULT_BACKBONE: &str = "efficientnet-lite0";
 

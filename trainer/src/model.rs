@@ -28,6 +28,10 @@ pub struct Parameter {
     pub rectified: bool,
     /// Its learning rate as a multiple of the others'.
     pub pace: f32,
+    /// Per output channel, what a normalisation multiplies the weights by that was folded into them; nothing where there
+    /// was none. Steps are taken on the weights without it: they differ a hundredfold in it, and AdamW's steps are of one
+    /// size.
+    pub gain: Option<Vec<f32>>,
 }
 
 impl Parameter {
@@ -89,6 +93,7 @@ impl Network {
                     decays,
                     rectified,
                     pace,
+                    gain: None,
                 };
                 self.parameters.extend([of("weight", weight, true), of("bias", bias, false)]);
             }
@@ -114,6 +119,16 @@ impl Network {
         let between = layers.first().map_or_else(|| self.output.clone(), |placed| placed.input.clone());
         let output = std::mem::replace(&mut self.output, between.clone());
         (self, Self { layers, parameters, input: between, output })
+    }
+
+    /// The network with the gains of its layers' weights, in the order of those that have weights.
+    pub fn with_gains(mut self, gains: &[Vec<f32>]) -> Self {
+        let weights = self.parameters.iter_mut().filter(|parameter| parameter.decays);
+        for (parameter, gain) in weights.zip(gains) {
+            debug_assert_eq!(parameter.dims[0] as usize, gain.len());
+            parameter.gain = Some(gain.clone());
+        }
+        self
     }
 
     /// The layers, first to last.

@@ -84,7 +84,9 @@ pub fn read(weights: &BTreeMap<String, Array>, scale: Scale) -> Result<Blocks> {
     let add = |blocks: &mut Blocks, layer: Layer, channels: i64, conv: &str, norm: &str| {
         let [dims, _] = layer.parameters(&[channels, 1, 1]).expect("it is a convolution");
         blocks.layers.push(layer);
-        blocks.weights.extend(fold(weights, conv, norm, &dims)?);
+        let [weight, bias, gain] = fold(weights, conv, norm, &dims)?;
+        blocks.weights.extend([weight, bias]);
+        blocks.gains.push(gain);
         Ok::<_, TrainerError>(())
     };
     let dense = |filters, kernel, stride| Layer::Conv { filters, kernel, stride };
@@ -119,8 +121,9 @@ pub fn read(weights: &BTreeMap<String, Array>, scale: Scale) -> Result<Blocks> {
     Ok(blocks)
 }
 
-/// Takes a convolution and its batch normalisation out of the file and makes one of both.
-fn fold(weights: &BTreeMap<String, Array>, conv: &str, norm: &str, dims: &[i64]) -> Result<[Vec<f32>; 2]> {
+/// Takes a convolution and its batch normalisation out of the file and makes one of both: weights, offsets, and what the
+/// weights were multiplied by.
+fn fold(weights: &BTreeMap<String, Array>, conv: &str, norm: &str, dims: &[i64]) -> Result<[Vec<f32>; 3]> {
     let dims: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
     let get = |name: String, dims: &[usize]| {
         let array = weights.get(&name).ok_or_else(|| TrainerError::BackboneWeights(format!("{name} is missing")))?;
@@ -142,7 +145,7 @@ fn fold(weights: &BTreeMap<String, Array>, conv: &str, norm: &str, dims: &[i64])
     if !weight.iter().chain(&bias).all(|w| w.is_finite()) {
         return Err(TrainerError::BackboneWeights(format!("{conv} is not finite")));
     }
-    Ok([weight, bias])
+    Ok([weight, bias, scale])
 }
 
 #[cfg(test)]
@@ -169,9 +172,10 @@ mod tests {
             ("n.running_mean".to_owned(), array(&[2], &[1.0, -4.0])),
             ("n.running_var".to_owned(), array(&[2], &[4.0 - NORM_EPSILON, 1.0 - NORM_EPSILON])),
         ]);
-        let [weight, bias] = fold(&weights, "c", "n", &[2, 1, 1, 1]).expect("all tensors are there");
+        let [weight, bias, gain] = fold(&weights, "c", "n", &[2, 1, 1, 1]).expect("all tensors are there");
         assert_eq!(weight, [3.0, 5.0]);
         assert_eq!(bias, [-0.5, 4.0]);
+        assert_eq!(gain, [1.0, 1.0]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Blocks {
     pub starts: Vec<usize>,
     /// In the layers' order.
     pub weights: Weights,
+    /// Per layer with weights and output channel: what the normalisation that was folded in multiplies them by.
+    pub gains: Vec<Vec<f32>>,
 }
 
 #[derive(Clone, Debug)]
@@ -119,7 +121,9 @@ impl Backbone {
             Body::Blocks(blocks) => {
                 let (front, back) = self.cut(blocks, input_size, trained_blocks);
                 if let Some(back) = back {
-                    return Ok((back, blocks.weights[front.parameters().len()..].to_vec()));
+                    let first = front.parameters().len();
+                    let back = back.with_gains(&blocks.gains[first / 2..]);
+                    return Ok((back, blocks.weights[first..].to_vec()));
                 }
                 "trained_blocks is 0; fine_tune trains at least 1".to_owned()
             }

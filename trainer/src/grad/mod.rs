@@ -15,7 +15,7 @@ pub(crate) use self::depthwise::{PROBED_CHANNELS, probe};
 use self::layers::{Laid, Order, backward, forward};
 use crate::{
     graph::{Builder, Value},
-    model::{Feed, Network},
+    model::{Feed, Network, Parameter},
     onnx::{Element, int},
 };
 
@@ -87,12 +87,18 @@ pub fn next(name: &str) -> String {
 pub fn training_step(feed: &Feed, network: &Network, kind: StepKind) -> Vec<u8> {
     let mut graph = Builder::new();
     let mut gradients = loss_and_gradients(&mut graph, feed, network, kind);
+    let gains: Vec<Option<Value>> = network.parameters().iter().map(|p| gain(&mut graph, p)).collect();
+    for (gradient, gain) in gradients.iter_mut().zip(&gains) {
+        if let Some(gain) = gain {
+            *gradient = graph.mul(gradient, gain);
+        }
+    }
     if kind.clip_norm > 0.0 {
         clip(&mut graph, &mut gradients, kind.clip_norm as f32);
     }
     let [step_size, epsilon, decay] = [STEP_SIZE, EPSILON, DECAY].map(|name| graph.input(name, Element::F32, &[]));
     let average_keep = kind.averages.then(|| graph.input(AVERAGE_KEEP, Element::F32, &[]));
-    for (parameter, gradient) in network.parameters().iter().zip(&gradients) {
+    for ((parameter, gradient), gain) in network.parameters().iter().zip(&gradients).zip(&gains) {
         let names = held_names(&parameter.name, kind.averages);
         let held: Vec<Value> = names[1..].iter().map(|n| graph.input(n, Element::F32, &parameter.dims)).collect();
         let pace = graph.scalar(parameter.pace);
@@ -108,6 +114,9 @@ pub fn training_step(feed: &Feed, network: &Network, kind: StepKind) -> Vec<u8> 
         let direction = graph.div(&mean, &divisor);
         let size = graph.mul(&step_size, &pace);
         let mut change = graph.mul(&direction, &size);
+        if let Some(gain) = gain {
+            change = graph.mul(&change, gain);
+        }
         if parameter.decays {
             let share = graph.mul(&decay, &pace);
             let decayed = graph.mul(&weight, &share);
@@ -124,6 +133,14 @@ pub fn training_step(feed: &Feed, network: &Network, kind: StepKind) -> Vec<u8> 
         }
     }
     graph.finish("training step", &[])
+}
+
+/// The parameter's gain, shaped to be multiplied with it.
+fn gain(graph: &mut Builder, parameter: &Parameter) -> Option<Value> {
+    let gain = parameter.gain.as_ref()?;
+    let mut dims = vec![1; parameter.dims.len()];
+    dims[0] = parameter.dims[0];
+    Some(graph.constant(&format!("{}.gain", parameter.name), &dims, gain))
 }
 
 /// `mean · keep + new · (1 - keep)`.

@@ -290,3 +290,28 @@ fn an_optimiser_that_goes_on_from_a_state_takes_the_same_steps() {
     assert_eq!(one.state().expect("a state"), other.state().expect("a state"));
     assert!(other.restore(&[vec![0.0]], 1).is_err());
 }
+
+#[test]
+fn a_step_on_folded_weights_is_the_step_on_the_weights_without_their_normalisation() {
+    let engine = Engine::load_from(library()).expect("ONNX Runtime");
+    let layers = [conv(3, 1, 1), MEAN, dense(3)];
+    let mut case = Case::new(&engine, &[2, 3, 3], &layers, kind(1));
+    let gain = vec![0.1, -3.0, 20.0];
+    let network = case.network.clone().with_gains(std::slice::from_ref(&gain));
+    let settings = Settings { batch_size: N as u32, ..Settings::defaults(Family::Linear, 8) };
+    let feed = Feed::Features { shape: vec![2, 3, 3] };
+    let before = case.weights.clone();
+    let (_, gradients) = case.run(&before);
+    let mut optimiser = Optimiser::new(&engine, &feed, &network, &before, &settings, 100).expect("an optimiser");
+    let (rate, decay) = (0.01, 0.1);
+    optimiser.step(&case.prepared, rate, decay).expect("a step");
+    let after = optimiser.weights().expect("weights");
+    for (at, gradient) in gradients[0].iter().enumerate() {
+        // The first step of Adam has the length of the learning rate, whatever the gradient is.
+        let (gain, raw) = (f64::from(gain[at / 2]), f64::from(before[0][at]) / f64::from(gain[at / 2]));
+        let slope = f64::from(*gradient) * gain;
+        let expected = gain * (raw - rate * (slope / (slope.abs() + 1e-8) + decay * raw));
+        let got = f64::from(after[0][at]);
+        assert!(slope != 0.0 && (got - expected).abs() < 1e-5, "{got} instead of {expected}");
+    }
+}

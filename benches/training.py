@@ -1,0 +1,90 @@
+"""Pictures per second of fine-tuning's step, here and in PyTorch, on the same network in turns.
+
+The last six blocks of EfficientNet-lite1 at 192 pixels with a new head of four classes: forward, backward, clipping and
+AdamW on batches of 16, from the activations in front of the blocks on. Batch normalisation is folded into the
+convolutions on both sides.
+
+    cargo build --release -p trainer --example training_speed
+    ORT_DYLIB_PATH=... FOVEA_BACKBONES=... python3 benches/training.py target/release/examples/training_speed
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+BATCH, STEPS, ROUNDS, CLASSES = 16, 12, 3, 4
+
+
+class Same(nn.Conv2d):
+    """A convolution with the padding that TensorFlow calls "same"."""
+
+    def forward(self, x):
+        (kernel, _), (stride, _) = self.kernel_size, self.stride
+        side = x.shape[-1]
+        pad = max(0, (-(-side // stride) - 1) * stride + kernel - side)
+        if pad % 2 == 0:
+            return F.conv2d(x, self.weight, self.bias, stride, pad // 2, 1, self.groups)
+        x = F.pad(x, [pad // 2, pad - pad // 2] * 2)
+        return F.conv2d(x, self.weight, self.bias, stride, 0, 1, self.groups)
+
+
+class Block(nn.Module):
+    def __init__(self, channels, out, kernel, stride):
+        super().__init__()
+        wide = 6 * channels
+        self.expand = Same(channels, wide, 1)
+        self.depthwise = Same(wide, wide, kernel, stride, groups=wide)
+        self.project = Same(wide, out, 1)
+        self.residual = stride == 1 and channels == out
+
+    def forward(self, x):
+        y = F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+def network():
+    blocks = [Block(112, 192, 5, 2)] + [Block(192, 192, 5, 1) for _ in range(4)] + [Block(192, 320, 3, 1)]
+    tail = [Same(320, 1280, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, CLASSES)]
+    return nn.Sequential(*blocks, *tail)
+
+
+def peer():
+    """Best and median pictures per second of PyTorch."""
+    model = network()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=1e-2)
+    x, targets = torch.randn(BATCH, 112, 12, 12), torch.softmax(torch.randn(BATCH, CLASSES), 1)
+    seconds = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        optimiser.zero_grad()
+        F.cross_entropy(model(x), targets).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        seconds.append(time.perf_counter() - start)
+    del seconds[0]
+    return BATCH / min(seconds), BATCH / statistics.median(seconds)
+
+
+def ours(program):
+    words = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()
+    return float(words[1]), float(words[3])
+
+
+def main():
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.manual_seed(1)
+    rows = [(ours(sys.argv[1]), peer()) for _ in range(ROUNDS)]
+    for name, at in [("best", 0), ("median", 1)]:
+        here, there = (max(row[side][at] for row in rows) for side in (0, 1))
+        print(f"{name}: {here:.1f} pictures/s here, {there:.1f} in PyTorch {torch.__version__}: {here / there:.2f} x")
+
+
+if __name__ == "__main__":
+    main()

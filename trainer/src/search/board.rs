@@ -141,14 +141,19 @@ fn means(judged: &[(f64, bool)]) -> (f64, f64) {
 /// Positions of the tried candidates, the best first.
 ///
 /// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
-/// was asked about easy pictures only is in front of it only if it was better on them.
+/// was asked about easy pictures only is in front of it only if it was better on them. One that was tried with a part of
+/// its epochs would have done better with all of them: it gets the benefit of one standard error.
 pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
     let most = tried.iter().map(|&at| entries[at].rounds()).max();
     let loss = |at: usize| entries[at].told.val_loss.unwrap_or(f64::INFINITY);
     let longest = tried.iter().copied().filter(|&at| Some(entries[at].rounds()) == most);
     let Some(reference) = longest.min_by(|&a, &b| loss(a).total_cmp(&loss(b))) else { return vec![] };
-    let advantage = |at: usize| entries[at].against(&entries[reference], schedule).advantage;
+    let advantage = |at: usize| {
+        let comparison = entries[at].against(&entries[reference], schedule);
+        let benefit = if entries[at].effort < 1.0 { comparison.error } else { 0.0 };
+        comparison.advantage + benefit
+    };
     tried.sort_by(|&a, &b| advantage(b).total_cmp(&advantage(a)).then(a.cmp(&b)));
     tried
 }
@@ -190,6 +195,17 @@ mod tests {
         let order = ranking(&[worse, lucky.clone(), thorough.clone()], &schedule);
         assert_eq!(order[0], 2);
         assert!(lucky.against(&thorough, &schedule).advantage < 0.0);
+    }
+
+    #[test]
+    fn a_candidate_with_a_part_of_its_epochs_gets_the_benefit_of_one_standard_error() {
+        let schedule = schedule();
+        let whole = entry(1, &[&[2.0, 2.0, 2.0, -1.0]], &schedule);
+        let mut part = entry(2, &[&[0.5, 3.5, 3.5, -1.0]], &schedule);
+        assert!(part.against(&whole, &schedule).advantage < 0.0);
+        assert_eq!(ranking(&[part.clone(), whole.clone()], &schedule)[0], 1);
+        part.effort = 0.5;
+        assert_eq!(ranking(&[part, whole], &schedule)[0], 0);
     }
 
     #[test]

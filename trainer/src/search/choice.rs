@@ -33,7 +33,8 @@ pub fn choose(entries: &[Entry], schedule: &Schedule, affordable: impl Fn(&Entry
     let simpler = order.iter().copied().filter(|&at| {
         let entry = &entries[at];
         let comparison = entries[best].against(entry, schedule);
-        entry.rounds() >= entries[best].rounds()
+        entry.rounds() == entries[best].rounds()
+            && entries[best].effort == 1.0
             && (entry.cost.per_picture as f64) < CHEAPER * entries[best].cost.per_picture as f64
             && comparison.advantage <= comparison.error
     });
@@ -57,7 +58,11 @@ pub fn choose(entries: &[Entry], schedule: &Schedule, affordable: impl Fn(&Entry
             let (mine, theirs) = entries[chosen].against(&entries[next], schedule).accuracies;
             let rival = describe(&entries[next].settings);
             let same = if entries[chosen].rounds() < entries[next].rounds() { " on these pictures" } else { "" };
-            let decided = if theirs >= mine { ", which is no better by cross-entropy" } else { "" };
+            let decided = match theirs >= mine {
+                true if entries[chosen].effort < 1.0 => ", which had all of its epochs",
+                true => ", which is no better by cross-entropy",
+                false => "",
+            };
             sentence.push_str(&format!(" against {} of the next{same}, {rival}{decided}.", percent(theirs)));
         }
         (None, None) => sentence.push_str("; nothing else could be tried within the budget."),

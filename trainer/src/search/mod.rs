@@ -18,7 +18,7 @@ mod tests;
 
 use std::collections::HashSet;
 
-use api::train::{Candidate, CandidateState, Settings};
+use api::train::{Candidate, CandidateState, Family, Settings};
 
 use crate::{Result, TrainerError, folds::Fold};
 use board::{Entry, ranking};
@@ -28,6 +28,9 @@ use schedule::Schedule;
 
 /// Candidates whose whole cross-validation takes at most this share of the budget are tried on all of it at once.
 const CHEAP: f64 = 0.04;
+
+/// Share of the budget that the first wave may take where pictures are few: enough to see which backbone is good.
+const FIRST_WAVE: f64 = 0.25;
 
 /// Shares of its epochs that a costly candidate may be tried with first, where the budget does not allow for all.
 const EFFORTS: [f64; 3] = [1.0, 0.5, 0.25];
@@ -116,8 +119,9 @@ pub fn ends_the_run(error: &TrainerError) -> bool {
 pub fn search(question: &Question, proposals: &Proposals, bench: &mut dyn Bench) -> Result<Found> {
     let mut search = Search { question, bench, entries: vec![], paid: HashSet::new(), planned: 0.0, stopped: false };
     let mut number = 0;
-    while let Some(wave) = proposals.wave(number, search.best().map(|at| &search.entries[at].settings)) {
-        search.enter(wave)?;
+    while let Some(wave) = proposals.wave(number, search.best_head()) {
+        let kept = if number == 0 && question.schedule.cross_validated { 1.0 - FIRST_WAVE } else { 0.0 };
+        search.enter(wave, kept * question.budget_seconds)?;
         number += 1;
     }
     search.halve()?;
@@ -145,17 +149,24 @@ impl Search<'_> {
         ranking(&self.entries, self.schedule()).first().copied()
     }
 
+    fn best_head(&self) -> Option<&Settings> {
+        let mut order = ranking(&self.entries, self.schedule()).into_iter().map(|at| &self.entries[at].settings);
+        order.find(|settings| settings.family == Family::Linear)
+    }
+
     /// Seconds of the budget that nothing was planned for.
     fn rest(&self) -> f64 {
         self.question.budget_seconds - self.planned
     }
 
-    /// Tries every candidate of a wave for the first time; each may plan with an equal part of what is left, and what one
+    /// Tries every candidate of a wave for the first time.
+    ///
+    /// Each may plan with an equal part of what is left of the budget beyond what is kept for later waves, and what one
     /// does not need is left to those behind it.
-    fn enter(&mut self, wave: Vec<Proposal>) -> Result<()> {
+    fn enter(&mut self, wave: Vec<Proposal>, kept: f64) -> Result<()> {
         let n = wave.len();
         for (index, forms) in wave.into_iter().enumerate() {
-            let part = self.rest() / (n - index) as f64;
+            let part = (self.rest() - kept).max(0.0) / (n - index) as f64;
             let Some(entry) = self.affordable_form(&forms, part) else { continue };
             let at = self.entries.len();
             self.entries.push(entry);

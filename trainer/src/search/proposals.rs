@@ -38,13 +38,19 @@ pub struct Proposals {
 impl Proposals {
     /// The candidates of one wave; nothing after the last one.
     ///
-    /// `best` is the best candidate until now.
-    pub fn wave(&self, number: usize, best: Option<&Settings>) -> Option<Vec<Proposal>> {
-        let heads = self.backbones().map(|backbone| self.shrinking_head(self.of(Family::Linear, backbone)));
+    /// `best_head` is the best linear head until now. What depends most on the budget has a wave of its own, so that it
+    /// shares what is left with nobody.
+    pub fn wave(&self, number: usize, best_head: Option<&Settings>) -> Option<Vec<Proposal>> {
+        let scratch_is_first = self.scratch_is_promising();
+        let scratch = |wanted: bool| if wanted { self.scratch() } else { vec![] };
         match number {
-            0 => Some(heads.chain(self.scratch_is_promising().then(|| self.scratch()).into_iter().flatten()).collect()),
-            1 => Some(self.around(best)),
-            2 => Some(if self.scratch_is_promising() { vec![] } else { self.scratch() }),
+            0 => {
+                let heads = self.backbones().map(|backbone| self.shrinking_head(self.of(Family::Linear, backbone)));
+                Some(heads.chain(scratch(scratch_is_first)).collect())
+            }
+            1 => Some(self.tuned(best_head)),
+            2 => Some(self.around(best_head)),
+            3 => Some(scratch(!scratch_is_first)),
             _ => None,
         }
     }
@@ -79,27 +85,33 @@ impl Proposals {
         [Family::SeparableCnn, Family::Cnn].map(|family| self.shortening(of(family))).into()
     }
 
-    /// Variants of the best head, and the backbone under it trained on.
-    fn around(&self, best: Option<&Settings>) -> Vec<Proposal> {
-        let backbone =
-            best.and_then(|best| self.backbones.iter().find(|known| best.backbone.as_ref() == Some(&known.name)));
-        let (Some(best), Some(backbone)) = (best, backbone) else { return vec![] };
+    /// A backbone trained on: the one that the recipe was made with, or where it is missing the one under the best head.
+    fn tuned(&self, best_head: Option<&Settings>) -> Vec<Proposal> {
+        let named = |name: Option<&String>| self.backbones().find(|known| Some(&known.name) == name);
+        let usual = Settings::defaults(Family::FineTune, self.picture_side).backbone;
+        let under_head = || named(best_head?.backbone.as_ref());
+        let Some(backbone) = named(usual.as_ref()).or_else(under_head).filter(|known| known.is_trainable) else {
+            return vec![];
+        };
+        let forms = self.shrinking(self.of(Family::FineTune, backbone));
+        vec![forms.into_iter().flat_map(|form| self.shortening(form).into_iter().take(2)).collect()]
+    }
+
+    /// Variants of the best head.
+    fn around(&self, best_head: Option<&Settings>) -> Vec<Proposal> {
+        let Some(best) = best_head else { return vec![] };
         let mut proposals = vec![];
         if self.stated.learning_rate.is_none() {
             let learning_rate = (best.learning_rate * 3.0).min(1.0);
             proposals.push(vec![Settings { learning_rate, ..best.clone() }]);
         }
-        let hidden = Settings { input_size: best.input_size, ..self.of(Family::Mlp, backbone) };
-        proposals.push(vec![hidden]);
+        if let Some(backbone) = self.backbones().find(|known| Some(&known.name) == best.backbone.as_ref()) {
+            proposals.push(vec![Settings { input_size: best.input_size, ..self.of(Family::Mlp, backbone) }]);
+        }
         if !self.has_fixed_size(best)
             && let Some(&input_size) = SIZES.iter().find(|&&size| size < best.input_size)
         {
             proposals.push(vec![Settings { input_size, ..best.clone() }]);
-        }
-        if backbone.is_trainable {
-            let tuned = self.shrinking(self.of(Family::FineTune, backbone));
-            let shorter = tuned.iter().flat_map(|settings| self.shortening(settings.clone()).into_iter().take(2));
-            proposals.push(shorter.collect());
         }
         proposals
     }
@@ -166,10 +178,11 @@ mod tests {
         assert_eq!(families(&first), [Family::Linear, Family::Linear]);
         let best = first[1][0].clone();
         let second = few.wave(1, Some(&best)).expect("a second wave");
-        assert!(second.iter().flatten().all(|settings| settings.backbone.as_deref() == Some("b")));
-        assert_eq!(*families(&second).last().expect("candidates"), Family::FineTune, "the costliest comes last");
-        assert_eq!(families(&few.wave(2, Some(&best)).expect("a third wave")), [Family::SeparableCnn, Family::Cnn]);
-        assert_eq!(few.wave(3, Some(&best)), None);
+        assert_eq!(families(&second), [Family::FineTune]);
+        let third = few.wave(2, Some(&best)).expect("a third wave");
+        assert!(second.iter().chain(&third).flatten().all(|settings| settings.backbone.as_deref() == Some("b")));
+        assert_eq!(families(&few.wave(3, Some(&best)).expect("a fourth wave")), [Family::SeparableCnn, Family::Cnn]);
+        assert_eq!(few.wave(4, Some(&best)), None);
     }
 
     #[test]
@@ -180,7 +193,7 @@ mod tests {
         let bare = proposals(50, &[], Hyperparameters::default());
         let wave = bare.wave(0, None).expect("a first wave");
         assert_eq!(families(&wave), [Family::SeparableCnn, Family::Cnn]);
-        assert_eq!(bare.wave(1, Some(&wave[0][0])), Some(vec![]));
+        assert_eq!((bare.wave(1, None), bare.wave(2, None)), (Some(vec![]), Some(vec![])));
     }
 
     #[test]
@@ -200,10 +213,22 @@ mod tests {
         proposals.backbones[0].is_trainable = false;
         let first = proposals.wave(0, None).expect("a first wave");
         let second = proposals.wave(1, Some(&first[0][0])).expect("a second wave");
-        for settings in first.iter().chain(&second).flatten() {
+        let third = proposals.wave(2, Some(&first[0][0])).expect("a third wave");
+        for settings in first.iter().chain(&second).chain(&third).flatten() {
             assert_eq!(settings.input_size, 227);
             assert_ne!(settings.family, Family::FineTune);
         }
+    }
+
+    #[test]
+    fn fine_tuning_takes_the_backbone_that_its_recipe_was_made_with() {
+        let usual = Settings::defaults(Family::FineTune, 32).backbone.expect("it has a backbone");
+        let proposals = proposals(200, &["a", &usual], Hyperparameters::default());
+        let first = proposals.wave(0, None).expect("a first wave");
+        let second = proposals.wave(1, Some(&first[0][0])).expect("a second wave");
+        assert_eq!((second[0][0].family, second[0][0].backbone.as_ref()), (Family::FineTune, Some(&usual)));
+        let third = proposals.wave(2, Some(&first[0][0])).expect("a third wave");
+        assert_eq!(third[0][0].backbone.as_deref(), Some("a"));
     }
 
     #[test]
@@ -218,7 +243,7 @@ mod tests {
         };
         let proposals = proposals(5000, &["a", "b"], stated);
         let best = proposals.wave(0, None).expect("a first wave")[0][0].clone();
-        for settings in (0..3).filter_map(|number| proposals.wave(number, Some(&best))).flatten().flatten() {
+        for settings in (0..4).filter_map(|number| proposals.wave(number, Some(&best))).flatten().flatten() {
             assert_eq!(settings.backbone.as_deref(), Some("b"));
             assert_eq!((settings.input_size, settings.epochs, settings.seed), (96, 7, 9));
             assert_eq!(settings.learning_rate, 0.05);

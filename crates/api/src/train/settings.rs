@@ -74,7 +74,7 @@ impl Augmentation {
 pub const DEFAULT_BACKBONE: &str = "efficientnet-lite0";
 
 /// Seconds that the search may take unless something else is asked for.
-pub const DEFAULT_BUDGET_SECONDS: f64 = 45.0;
+pub const DEFAULT_BUDGET_SECONDS: f64 = 60.0;
 
 /// What the person asks for.
 ///

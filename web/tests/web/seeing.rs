@@ -175,7 +175,10 @@ async fn two_runs_are_compared_and_their_differences_marked() {
     shows(&bench.get(&format!("/compare?run={}", a.id())).await, &["1 run is ticked; expected two."]);
     assert_eq!(bench.get(&format!("/compare?a={}&b=20260101", a.id())).await.status, StatusCode::NOT_FOUND);
     let list = bench.get("/runs").await;
-    shows(&list, &["action=\"/compare\"", &format!("name=\"run\" value=\"{}\"", a.id()), "of <a href=\"/disk\">the disk</a>"]);
+    shows(
+        &list,
+        &["action=\"/compare\"", &format!("name=\"run\" value=\"{}\"", a.id()), "of <a href=\"/disk\">the disk</a>"],
+    );
 }
 
 #[tokio::test]

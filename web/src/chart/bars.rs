@@ -4,12 +4,12 @@ use askama::Template;
 
 use super::{Frame, shortened, text_width};
 
-const WIDTH: f64 = 640.0;
-const NAMES: f64 = 150.0;
-const NUMBERS: f64 = 56.0;
+const WIDTH: f64 = 360.0;
+const NAMES: f64 = 116.0;
+const NUMBERS: f64 = 46.0;
 const ROW: f64 = 24.0;
 const TOP: f64 = 30.0;
-const LONGEST_NAME: usize = 21;
+const LONGEST_NAME: usize = 16;
 
 /// A drawing of parts that add up, in the looks `a`, `b`, `c`.
 #[derive(Clone, Debug, PartialEq, Template)]

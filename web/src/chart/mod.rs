@@ -44,7 +44,7 @@ pub struct Figure {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Drawing {
-    Plot(Plot),
+    Plot(Box<Plot>),
     Bars(Bars),
     Matrix(Matrix),
 }

@@ -124,7 +124,7 @@ impl Draft<'_> {
             let side = if self.x.at(value) > 0.5 { "end" } else { "start" };
             (place(x(value)), why, side)
         });
-        Some(Drawing::Plot(Plot {
+        Some(Drawing::Plot(Box::new(Plot {
             frame: Frame {
                 id: self.id,
                 title: self.title.to_owned(),
@@ -143,7 +143,7 @@ impl Draft<'_> {
                 .then(|| [place(x(ends[0])), place(y(ends[0])), place(x(ends[1])), place(y(ends[1]))]),
             kept,
             series,
-        }))
+        })))
     }
 }
 

@@ -75,7 +75,7 @@ async fn filled_pages_show_what_is_there() {
             "shade-10",
             "4,321",
             "Classify with it",
-            "which is in use",
+            "state good\">in use</span>",
         ],
     );
     shows(&page, &["the test split has only 4 pictures", "13 s", "AdamW"]);

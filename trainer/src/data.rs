@@ -11,6 +11,7 @@ use store::Dataset;
 
 use crate::{
     Result, TrainerError,
+    change::Change,
     engine::Inputs,
     model::Feed,
     random::{Purpose, generator},
@@ -71,7 +72,7 @@ impl Variant {
         match augmentation {
             Augmentation::None => vec![Self::Plain],
             Augmentation::Flip => vec![Self::Plain, Self::Mirrored],
-            Augmentation::FlipShift => {
+            Augmentation::FlipShift | Augmentation::Full => {
                 let random = (1..=n_random).map(|number| Self::Random { augmentation, seed, number });
                 [Self::Plain, Self::Mirrored].into_iter().chain(random).collect()
             }
@@ -116,56 +117,6 @@ impl Batch {
         match self {
             Self::Pixels { dims, values } => inputs.tensor(api::model::INPUT, dims, values),
             Self::Features { dims, values } => inputs.tensor(Feed::FEATURES, dims, values),
-        }
-    }
-}
-
-/// How one picture is changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Mirror left to right.
-    pub flip: bool,
-    /// Move right by this many pixels, then repeat the edge.
-    pub right: i64,
-    /// Move down by this many pixels, then repeat the edge.
-    pub down: i64,
-}
-
-impl Change {
-    /// A change as the augmentation allows it, for pictures of this size.
-    pub fn random(augmentation: Augmentation, height: u32, width: u32, random: &mut Pcg64) -> Self {
-        let mut shift = |side: u32| {
-            let most = i64::from(side / 10);
-            random.random_range(-most..=most)
-        };
-        match augmentation {
-            Augmentation::None => Self::default(),
-            Augmentation::Flip => Self { flip: random.random_bool(0.5), ..Self::default() },
-            Augmentation::FlipShift => {
-                let (right, down) = (shift(width), shift(height));
-                Self { flip: random.random_bool(0.5), right, down }
-            }
-        }
-    }
-
-    /// Appends the changed picture to `out`.
-    ///
-    /// # Shapes
-    /// `picture`: `[height, width, 3]`
-    fn apply(self, picture: &[u8], height: u32, width: u32, out: &mut Vec<u8>) {
-        if self == Self::default() {
-            out.extend_from_slice(picture);
-            return;
-        }
-        let (height, width) = (i64::from(height), i64::from(width));
-        for y in 0..height {
-            let row = (y - self.down).clamp(0, height - 1) * width;
-            for x in 0..width {
-                let from = (x - self.right).clamp(0, width - 1);
-                let from = if self.flip { width - 1 - from } else { from };
-                let at = (row + from) as usize * 3;
-                out.extend_from_slice(&picture[at..at + 3]);
-            }
         }
     }
 }
@@ -431,71 +382,66 @@ pub fn check(dataset: &Dataset) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Purpose, generator};
-
-    /// A picture of 3 × 2 whose red value counts its pixels.
-    const PICTURE: [u8; 18] = [0, 9, 9, 1, 9, 9, 2, 9, 9, 3, 9, 9, 4, 9, 9, 5, 9, 9];
-
-    #[track_caller]
-    fn reds(change: Change) -> Vec<u8> {
-        let mut out = vec![];
-        change.apply(&PICTURE, 2, 3, &mut out);
-        assert!(out.chunks(3).all(|p| p[1..] == [9, 9]), "channels stay together");
-        out.chunks(3).map(|p| p[0]).collect()
-    }
-
-    #[test]
-    fn changes_mirror_and_shift_and_repeat_the_edge() {
-        assert_eq!(reds(Change::default()), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(reds(Change { flip: true, ..Change::default() }), [2, 1, 0, 5, 4, 3]);
-        assert_eq!(reds(Change { right: 1, ..Change::default() }), [0, 0, 1, 3, 3, 4]);
-        assert_eq!(reds(Change { right: -2, ..Change::default() }), [2, 2, 2, 5, 5, 5]);
-        assert_eq!(reds(Change { down: 1, ..Change::default() }), [0, 1, 2, 0, 1, 2]);
-        assert_eq!(reds(Change { flip: true, right: 1, down: -1 }), [5, 5, 4, 5, 5, 4]);
-    }
-
-    #[test]
-    fn random_changes_stay_within_a_tenth_of_the_side() {
-        let mut random = generator(1, Purpose::Augmentation, 1);
-        let changes: Vec<_> = (0..500).map(|_| Change::random(Augmentation::FlipShift, 32, 57, &mut random)).collect();
-        assert_eq!(changes.iter().map(|c| c.right).max(), Some(5));
-        assert_eq!(changes.iter().map(|c| c.right).min(), Some(-5));
-        assert_eq!(changes.iter().map(|c| c.down.abs()).max(), Some(3));
-        let flips = changes.iter().filter(|c| c.flip).count();
-        assert!((200..300).contains(&flips), "{flips} of 500 were mirrored");
-    }
 
     #[test]
     fn channel_statistics_are_those_of_the_pixels() {
-        let images = [10, 0, 255, 30, 0, 255, 10, 0, 255, 30, 0, 255];
-        let pictures =
-            Pictures { images: &images, labels: &[0, 1], height: 1, width: 2, augmentation: Augmentation::None };
-        assert_eq!(pictures.channel_statistics(), ([20.0, 0.0, 255.0], [10.0, 1.0, 1.0]));
+        let images = [10, 0, 255, 30, 0, 255, 10, 0, 255, 30, 0, 255, 9, 9, 9, 9, 9, 9];
+        let pictures = Pictures::new(1, 2).with(&images, &[0, 1, 1]);
+        assert_eq!(pictures.channel_statistics(&[0, 1]), ([20.0, 0.0, 255.0], [10.0, 1.0, 1.0]));
     }
 
     #[test]
-    fn standardised_features_have_mean_zero_and_deviation_one() {
-        let mut features =
-            Features { values: vec![1.0, 7.0, 3.0, 7.0], labels: vec![0, 1], n_variants: 1, n_features: 2 };
-        let standard = features.statistics();
-        features.standardise(&standard);
-        for (got, expected) in features.values.iter().zip([-1.0, 0.0, 1.0, 0.0]) {
-            assert!((got - expected).abs() < 2e-3, "{:?}", features.values);
+    fn rows_go_on_from_one_split_to_the_next() {
+        let pictures = Pictures::new(1, 1).with(&[1; 3], &[0]).with(&[], &[]).with(&[2, 2, 2, 3, 3, 3], &[1, 0]);
+        assert_eq!([0, 1, 2].map(|row| pictures.picture(row)[0]), [1, 2, 3]);
+        assert_eq!(pictures.labels(), [0, 1, 0]);
+    }
+
+    fn samples(variants: &[&[f32]], rows: &'static [usize]) -> FeatureSamples<'static> {
+        let variants = variants.iter().map(|v| Arc::new(v.to_vec()) as Values).collect();
+        FeatureSamples::new(variants, vec![2], rows, &[0, 1, 1])
+    }
+
+    #[test]
+    fn standardised_features_have_mean_zero_and_deviation_one_over_the_chosen_rows() {
+        let features = samples(&[&[1.0, 7.0, 900.0, 900.0, 3.0, 7.0]], &[0, 2]);
+        let standard = Arc::new(features.statistics());
+        let Batch::Features { values, dims } = features.standardised(standard).batch(&[0, 1], Pick::Plain) else {
+            panic!("features give features");
+        };
+        assert_eq!(dims, [2, 2]);
+        for (got, expected) in values.iter().zip([-1.0, 0.0, 1.0, 0.0]) {
+            assert!((got - expected).abs() < 2e-3, "{values:?}");
         }
     }
 
     #[test]
-    fn without_a_generator_the_first_variant_is_taken_and_with_one_all_are() {
-        let features =
-            Features { values: (0..8).map(|v| v as f32).collect(), labels: vec![0, 1], n_variants: 4, n_features: 1 };
-        assert_eq!(features.batch(&[1, 0], None), Batch::Features { dims: vec![2, 1], values: vec![4.0, 0.0] });
-        let Batch::Features { mut values, .. } =
-            features.batch(&[1; 100], Some(&mut generator(1, Purpose::Augmentation, 1)))
-        else {
-            panic!("features give features");
+    fn a_random_pick_takes_every_variant() {
+        let features = samples(&[&[0.0; 6], &[1.0; 6], &[2.0; 6]], &[1]);
+        let random = &mut generator(1, Purpose::Augmentation, 1);
+        let of = |pick| {
+            let Batch::Features { mut values, .. } = features.batch(&[0; 100], pick) else {
+                panic!("features give features");
+            };
+            values.dedup();
+            values.sort_by(f32::total_cmp);
+            values.dedup();
+            values
         };
-        values.sort_by(f32::total_cmp);
-        values.dedup();
-        assert_eq!(values, [4.0, 5.0, 6.0, 7.0]);
+        assert_eq!([of(Pick::Plain), of(Pick::Mirrored)], [[0.0], [1.0]]);
+        assert_eq!(of(Pick::Random(random)), [0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_random_variant_changes_each_picture_in_its_own_way_and_always_the_same() {
+        let variant = |number| Variant::Random { augmentation: Augmentation::FlipShift, seed: 1, number };
+        let changes = |number| (0..500).map(|row| variant(number).change(row, 32, 32)).collect::<Vec<_>>();
+        let (first, second) = (changes(1), changes(2));
+        assert_eq!(first, changes(1));
+        assert!(first.iter().zip(&second).filter(|(a, b)| a == b).count() < 30);
+        for shift in -3..=3 {
+            let n = first.iter().filter(|change| change.right == shift as f32).count();
+            assert!((40..105).contains(&n), "{n} of 500 are moved by {shift}");
+        }
     }
 }

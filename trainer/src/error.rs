@@ -1,6 +1,9 @@
 //! What can go wrong in training.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use predictor::PredictorError;
 use store::StoreError;
@@ -141,12 +144,21 @@ pub enum TrainerError {
         /// Most that is allowed.
         tolerance: f32,
     },
+    /// A trial of the search that a trainer before this one saw fail.
+    #[error("{0}")]
+    FailedBefore(String),
     /// A bug of ours.
     #[error("the trainer ran into a bug of its own: {0}")]
     Panicked(String),
 }
 
 impl TrainerError {
+    /// For `map_err` where a file is written.
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| StoreError::Write { path, source }.into()
+    }
+
     /// For `map_err` on the engine's answers; `action` completes "ONNX Runtime cannot …".
     pub(crate) fn engine<R>(action: impl Into<String>) -> impl FnOnce(ort::Error<R>) -> Self {
         // The builder's errors carry the builder; only the message matters here.

@@ -44,7 +44,7 @@ pub fn empty_confusion(n_classes: usize) -> Vec<Vec<u64>> {
 }
 
 /// Index of the largest logit; of equal ones the first.
-fn predicted(row: &[f32]) -> usize {
+pub fn predicted(row: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in row.iter().enumerate() {
         if *value > row[best] {
@@ -54,7 +54,8 @@ fn predicted(row: &[f32]) -> usize {
     best
 }
 
-fn cross_entropy(row: &[f32], label: usize) -> f64 {
+/// Negative logarithm of the probability of the true class.
+pub fn cross_entropy(row: &[f32], label: usize) -> f64 {
     let most = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
     let sum: f64 = row.iter().map(|&x| f64::from(x - most).exp()).sum();
     sum.ln() - f64::from(row[label] - most)

@@ -8,7 +8,8 @@ use api::{
 use crate::{
     Result, TrainerError,
     backbone::Frozen,
-    data::{Change, Pictures, Standard},
+    change::Change,
+    data::{Pictures, Standard},
     engine::{Engine, Inputs, Session},
     graph::Builder,
     model::{Feed, Network, Weights},
@@ -167,28 +168,70 @@ pub fn agree(pair: &'static str, a: &[f32], b: &[f32], n_classes: usize) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rand::RngExt;
+
     use super::*;
-    use crate::{data::Features, model::Layer, testing::library, train::Evaluator};
+    use crate::{
+        data::{FeatureSamples, PixelSamples},
+        model::Layer,
+        optimiser::Evaluator,
+        random::{Purpose, generator},
+        testing::library,
+    };
 
     #[test]
     fn a_folded_head_on_raw_features_answers_as_the_head_on_standardised_ones() {
         let engine = Engine::load_from(library()).expect("ONNX Runtime");
-        let network = Network::new(&[3], &[Layer::Dense { units: 2 }]);
-        let mut features = Features {
-            values: vec![4.0, -1.0, 0.5, 6.0, -3.0, 0.9, 5.0, 1.0, 0.4],
-            labels: vec![0, 1, 1],
-            n_variants: 1,
-            n_features: 3,
-        };
+        let network = Network::new("", &[3], &[Layer::Dense { units: 2 }]);
+        let values = vec![4.0, -1.0, 0.5, 6.0, -3.0, 0.9, 5.0, 1.0, 0.4];
+        let raw = FeatureSamples::new(vec![Arc::new(values)], vec![3], &[0, 1, 2], &[0, 1, 1]);
         let mut weights = vec![vec![0.3, -0.2, 0.5, 0.7, 1.5, -0.1], vec![0.25, -0.5]];
-        let standard = features.statistics();
-        let mut evaluator = Evaluator::new(&engine, &Feed::Features { shape: vec![3] }, &network).expect("a graph");
-        let raw = features.clone();
-        features.standardise(&standard);
-        let expected = evaluator.logits(&network, &weights, &features).expect("logits");
+        let standard = Arc::new(raw.statistics());
+        let mut evaluator = Evaluator::new(&engine, &Feed::Features { shape: vec![3] }, &network, 2).expect("a graph");
+        let features = raw.clone().standardised(standard.clone());
+        let expected = evaluator.output(&network, &weights, &features, false, || Ok(())).expect("logits");
         fold_standard(&network, &mut weights, &standard);
-        let folded = evaluator.logits(&network, &weights, &raw).expect("logits");
+        let folded = evaluator.output(&network, &weights, &raw, false, || Ok(())).expect("logits");
         assert!(agree("folded and not", &expected, &folded, 2).expect("they agree") < 1e-5);
+    }
+
+    #[test]
+    fn temperature_and_mirror_image_become_part_of_the_graph() {
+        let engine = Engine::load_from(library()).expect("ONNX Runtime");
+        let images: Vec<u8> = (0..2 * 4 * 6 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let pictures = Pictures::new(4, 6).with(&images, &[0, 1]);
+        let pixels = PixelInput { height: 4, width: 6, size: 8, mean: [100.0; 3], deviation: [50.0; 3] };
+        let layers = [Layer::Conv { filters: 5, kernel: 3, stride: 1 }, Layer::Flatten, Layer::Dense { units: 3 }];
+        let network = Network::new("", &[3, 8, 8], &layers);
+        let random = &mut generator(1, Purpose::Weights, 0);
+        let mut weights = network.first_weights(random);
+        weights[2].iter_mut().for_each(|w| *w = random.random_range(-0.1..0.1));
+        let export = |mirrored, temperature| {
+            Exported { pixels: &pixels, frozen: None, network: &network, weights: &weights, mirrored, temperature }
+                .to_onnx(&[])
+        };
+        let feed = Feed::Pixels { pixels: pixels.clone(), frozen: None };
+        let rows = [0, 1];
+        let samples = PixelSamples::new(&pictures, &rows, api::train::Augmentation::None);
+        let mut evaluator = Evaluator::new(&engine, &feed, &network, 2).expect("a graph");
+        let mut looks = |mirrored| evaluator.output(&network, &weights, &samples, mirrored, || Ok(())).expect("logits");
+        let (plain, mirror) = (looks(false), looks(true));
+        assert!(agree("a picture and its mirror image", &plain, &mirror, 3).is_err());
+        let mean: Vec<f32> = plain.iter().zip(&mirror).map(|(a, b)| (a + b) / 2.0).collect();
+        for (onnx, expected) in [(export(false, 1.0), &plain), (export(true, 1.0), &mean)] {
+            let mut runner = Runner::new(&engine, &onnx, &pixels).expect("a graph");
+            let got = runner.logits(&pictures, &rows, |_| Ok(())).expect("logits");
+            agree("ONNX Runtime and the training-time forward", &got, expected, 3).expect("they agree");
+            let spec = PreprocessSpec { width: 6, height: 4, ..PreprocessSpec::square(4) };
+            let native = tract_logits(&onnx, &spec, 3, &pictures, &rows, |_| Ok(())).expect("logits");
+            agree("ONNX Runtime and tract", &got, &native, 3).expect("they agree");
+        }
+        let onnx = export(true, 4.0);
+        let cool = Runner::new(&engine, &onnx, &pixels).expect("a graph").logits(&pictures, &rows, |_| Ok(()));
+        let warm: Vec<f32> = cool.expect("logits").iter().map(|logit| 4.0 * logit).collect();
+        agree("four times the cool and the warm", &warm, &mean, 3).expect("they agree");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use api::{
 use crate::{
     Result, TrainerError,
     backbone::{Backbones, Frozen},
-    data::{FeatureSamples, PixelSamples, Pictures, Samples, Values, Variant},
+    data::{FeatureSamples, Pictures, PixelSamples, Samples, Values, Variant},
     engine::Engine,
     export::{Exported, fold_standard},
     features::{self, FeatureSource},
@@ -63,7 +63,7 @@ pub struct Fitted {
 /// Random variants of each picture whose features heads are fitted on, beside the plain and the mirrored one.
 const HEAD_VARIANTS: u32 = 2;
 /// The same for fine-tuning.
-const FINE_TUNE_VARIANTS: u32 = 6;
+const FINE_TUNE_VARIANTS: u32 = 4;
 /// Fewer random variants than this are too little augmentation for fine-tuning; it then computes them as it goes.
 const LEAST_FINE_TUNE_VARIANTS: u32 = 2;
 /// What the variants of all pictures may take together, in bytes.
@@ -84,7 +84,7 @@ pub fn fit(
 ) -> Result<Fitted> {
     let fitting = Fitting { task, settings, rows };
     match settings.family {
-        Family::Cnn | Family::SeparableCnn => fitting.from_scratch(keeper, monitor),
+        Family::Cnn | Family::SeparableCnn => fitting.scratch(keeper, monitor),
         Family::Linear | Family::Mlp => fitting.head(source, keeper, monitor),
         Family::FineTune => fitting.fine_tune(source, keeper, monitor),
     }
@@ -129,9 +129,7 @@ pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
     let network = recipe::with_head(body, settings, task.n_classes as i64);
     let per_picture = looks * (one + network.multiply_adds());
     Ok(match fitting.cached_variants(&frozen) {
-        Some(variants) => {
-            Work { features: all * variants.len() as u64, fit: training(&network), per_picture }
-        }
+        Some(variants) => Work { features: all * variants.len() as u64, fit: training(&network), per_picture },
         None => Work { features: 0, fit: training(&network) + one * steps, per_picture },
     })
 }
@@ -161,7 +159,7 @@ impl Fitting<'_> {
     }
 
     /// A network trained from its first weights on, straight from pixels.
-    fn from_scratch(&self, keeper: &mut dyn Keeper, monitor: &mut Monitor) -> Result<Fitted> {
+    fn scratch(&self, keeper: &mut dyn Keeper, monitor: &mut Monitor) -> Result<Fitted> {
         let pictures = self.task.pictures;
         let (mean, deviation) = pictures.channel_statistics(self.rows.train);
         let (height, width) = (pictures.height(), pictures.width());
@@ -174,12 +172,7 @@ impl Fitting<'_> {
     }
 
     /// A head on the frozen backbone's features, which are computed once for a few variants of each picture.
-    fn head(
-        &self,
-        source: &mut dyn FeatureSource,
-        keeper: &mut dyn Keeper,
-        monitor: &mut Monitor,
-    ) -> Result<Fitted> {
+    fn head(&self, source: &mut dyn FeatureSource, keeper: &mut dyn Keeper, monitor: &mut Monitor) -> Result<Fitted> {
         let frozen = self.frozen()?;
         let variants = Variant::of(self.settings.augmentation, self.settings.seed, HEAD_VARIANTS);
         let values = self.features(&frozen, &variants, source, monitor)?;
@@ -208,7 +201,8 @@ impl Fitting<'_> {
         let network = recipe::network(settings, &shape, self.task.n_classes as i64);
         let first = network.first_weights(&mut generator(settings.seed, Purpose::Weights, 0));
         let feed = Feed::Features { shape: shape.clone() };
-        let lesson = Lesson { feed: &feed, network: &network, first: &first, train: &train, validation: &validation, settings };
+        let lesson =
+            Lesson { feed: &feed, network: &network, first: &first, train: &train, validation: &validation, settings };
         let fit = monitor.timed("fit", |monitor| train::fit(self.task.engine, lesson, keeper, monitor))?;
         let mut weights = fit.weights.clone();
         fold_standard(&network, &mut weights, &standard);
@@ -344,9 +338,8 @@ impl Fitted {
 
     fn evaluate(&self, task: &Task, feed: &Feed, samples: &dyn Samples, monitor: &Monitor) -> Result<Vec<f32>> {
         let mut evaluator = Evaluator::new(task.engine, feed, &self.network, samples.len())?;
-        let mut looks = |mirrored| {
-            evaluator.output(&self.network, &self.weights, samples, mirrored, || monitor.go_on())
-        };
+        let mut looks =
+            |mirrored| evaluator.output(&self.network, &self.weights, samples, mirrored, || monitor.go_on());
         let mut logits = looks(false)?;
         if self.settings.mirrored {
             for (logit, other) in logits.iter_mut().zip(looks(true)?) {

@@ -1,9 +1,6 @@
 //! Features of frozen networks for every picture, computed once and shared between fits.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Result,

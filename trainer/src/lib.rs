@@ -1,18 +1,24 @@
 //! Training: a dataset and a run's spec in, a published model version out.
 //!
 //! ```text
-//! job ── family ── train ── optimiser ── grad ── graph ── onnx
-//!  │       │         │          └── engine (ONNX Runtime)
-//!  │       │         └── sampling ── data
-//!  │       ├── recipe ── model ── layer
-//!  │       └── features ── backbone ── torch_file
-//!  └── export, evaluate
+//! job ── publishing ── learning ── search ── trials
+//!  │        │             └── family ── train ── optimiser ── grad ── graph ── onnx
+//!  │        │                   │         │          └── engine (ONNX Runtime)
+//!  │        │                   │         └── sampling ── data
+//!  │        │                   ├── recipe ── model ── layer
+//!  │        │                   └── cache ── features ── backbone ── torch_file
+//!  │        └── export, evaluate, calibration, suspects, predictions, rival, promotion, report
+//!  └── checkpoint
 //! ```
 //!
 //! A training step (forward, gradients, optimiser) is one plain ONNX graph, run by the ordinary inference build of ONNX
 //! Runtime; the same list of layers writes the graph that is published. Left out: serving, and choosing datasets.
 
 pub mod backbone;
+pub mod cache;
+pub mod calibration;
+pub mod change;
+pub mod checkpoint;
 pub mod data;
 pub mod engine;
 mod error;
@@ -20,23 +26,34 @@ pub mod evaluate;
 pub mod export;
 pub mod family;
 pub mod features;
+pub mod folds;
 pub mod grad;
 pub mod graph;
 mod job;
 pub mod layer;
+pub mod learning;
 pub mod model;
 pub mod monitor;
 pub mod onnx;
 pub mod optimiser;
 pub mod pixels;
+pub mod predictions;
+pub mod promotion;
+mod publishing;
 pub mod random;
 pub mod recipe;
+mod report;
+mod rival;
 pub mod sampling;
+pub mod search;
+mod splits;
+pub mod suspects;
 #[cfg(test)]
 #[path = "../tests/common/installed.rs"]
 mod testing;
 pub mod torch_file;
 pub mod train;
+mod trials;
 
 pub use error::{Result, TrainerError};
-pub use job::Job;
+pub use job::{Job, Options};

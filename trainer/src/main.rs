@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -17,7 +18,7 @@ use api::train::Progress;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use store::{Run, Volumes};
-use trainer::{Job, TrainerError, backbone::BACKBONES_VARIABLE};
+use trainer::{Job, Options, TrainerError, backbone::BACKBONES_VARIABLE, cache, checkpoint, promotion, search};
 
 /// Trains one image classifier and publishes it.
 #[derive(Debug, Parser)]
@@ -35,6 +36,33 @@ struct Arguments {
     /// Leave the version in use in use; somebody else decides who serves. The first version is put into use all the same
     #[arg(long)]
     keep_current: bool,
+    /// By how much a new version may be worse on the test pictures than the one in use and still take its place, 0 to 1
+    #[arg(long, env = "FOVEA_PROMOTION_MARGIN", default_value_t = promotion::DEFAULT_MARGIN, value_parser = share)]
+    margin: f64,
+    /// How many times its budget a search may take before the clock stops it; what decides else is the same on every machine
+    #[arg(long, env = "FOVEA_SEARCH_OVERRUN", default_value_t = search::DEFAULT_OVERRUN, value_parser = factor)]
+    search_overrun: f64,
+    /// Seconds between two checkpoints of a fit, at least
+    #[arg(long, env = "FOVEA_CHECKPOINT_SECONDS", default_value_t = checkpoint::INTERVAL.as_secs_f64(), value_parser = seconds)]
+    checkpoint_seconds: f64,
+    /// Bytes that cached features of pictures may take
+    #[arg(long, env = "FOVEA_FEATURES_CACHE_BYTES", default_value_t = cache::DEFAULT_LIMIT_BYTES)]
+    features_cache_bytes: u64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds.ok_or_else(|| "expected a number from 0 to 86400".to_owned())
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor| (1.0..=1000.0).contains(factor));
+    factor.ok_or_else(|| "expected a number from 1 to 1000".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 /// What a shell makes of a program that was interrupted.
@@ -70,8 +98,15 @@ fn job(arguments: &Arguments) -> anyhow::Result<Job> {
     if path.canonicalize().ok() != run.spec_path().canonicalize().ok() || !same_folder(&run.dir, &expected) {
         return Err(TrainerError::Misplaced { path, run: run.id().into(), expected }.into());
     }
-    let backbones = std::env::var_os(BACKBONES_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    Ok(Job { volumes, run, backbones, keep_current: arguments.keep_current })
+    let options = Options {
+        backbones: std::env::var_os(BACKBONES_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from),
+        keep_current: arguments.keep_current,
+        margin: arguments.margin,
+        overrun: arguments.search_overrun,
+        cache_bytes: arguments.features_cache_bytes,
+        checkpoint_interval: Duration::from_secs_f64(arguments.checkpoint_seconds),
+    };
+    Ok(Job { volumes, run, options })
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

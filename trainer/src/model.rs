@@ -82,8 +82,13 @@ impl Network {
             if let Some([weight, bias]) = layer.parameters(&input) {
                 let fan_in = weight.iter().product::<i64>() / bias[0];
                 let rectified = matches!(layers.get(index + 1), Some(Layer::Relu | Layer::Relu6));
-                let of = |part: &str, dims, decays| {
-                    Parameter { name: format!("{name}.{part}"), dims, fan_in, decays, rectified, pace }
+                let of = |part: &str, dims, decays| Parameter {
+                    name: format!("{name}.{part}"),
+                    dims,
+                    fan_in,
+                    decays,
+                    rectified,
+                    pace,
                 };
                 self.parameters.extend([of("weight", weight, true), of("bias", bias, false)]);
             }
@@ -260,7 +265,6 @@ impl Feed {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +282,8 @@ mod tests {
     #[test]
     fn a_split_network_has_the_layers_and_parameters_of_the_whole() {
         let conv = Layer::Conv { filters: 4, kernel: 1, stride: 1 };
-        let layers = [conv, conv, Layer::Relu, Layer::Add { back: 2 }, Layer::GlobalAveragePool, Layer::Dense { units: 2 }];
+        let layers =
+            [conv, conv, Layer::Relu, Layer::Add { back: 2 }, Layer::GlobalAveragePool, Layer::Dense { units: 2 }];
         let whole = Network::new("w", &[3, 5, 5], &layers);
         let (front, behind) = whole.clone().split(1);
         assert_eq!((front.output(), behind.input(), behind.output()), (&[4, 5, 5][..], &[4, 5, 5][..], &[2][..]));

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::train::{EpochMetrics, Progress, RunState};
+use api::train::{Candidate, EpochMetrics, Progress, RunState};
 
 use crate::{Result, TrainerError};
 
@@ -17,6 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Tells progress and asks whether to go on.
 pub struct Monitor<'a> {
     started: Instant,
+    /// Seconds that trainers before this one worked on the run.
+    before: f64,
     told: Option<Instant>,
     timings: BTreeMap<String, f64>,
     tell: &'a mut dyn FnMut(&Progress) -> Result<()>,
@@ -26,12 +28,18 @@ pub struct Monitor<'a> {
 impl<'a> Monitor<'a> {
     /// The run begins now. `tell` gets every event; `stop` says whether someone asked to stop.
     pub fn new(tell: &'a mut dyn FnMut(&Progress) -> Result<()>, stop: &'a dyn Fn() -> bool) -> Self {
-        Self { started: Instant::now(), told: None, timings: BTreeMap::new(), tell, stop }
+        Self { started: Instant::now(), before: 0.0, told: None, timings: BTreeMap::new(), tell, stop }
     }
 
     /// Seconds since the run began.
     pub fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// The run began with another trainer, which worked on it for so many seconds; epochs after this one come again.
+    pub fn resumed(&mut self, epoch: u32, seconds: f64) -> Result<()> {
+        self.before = seconds;
+        self.send(Progress::Resumed { epoch, seconds })
     }
 
     /// Seconds by stage, so far.
@@ -49,13 +57,53 @@ impl<'a> Monitor<'a> {
 
     /// Does a piece of work that is no epoch of the run's own; only a stop is still noticed.
     pub fn quietly<T>(&mut self, work: impl FnOnce(&mut Monitor) -> Result<T>) -> Result<T> {
-        let mut silence = |_: &Progress| Ok(());
-        let mut quiet = Monitor { started: self.started, told: None, timings: BTreeMap::new(), tell: &mut silence, stop: self.stop };
-        let result = work(&mut quiet)?;
-        for (stage, seconds) in quiet.timings {
+        self.retold("fit", |_, _| Ok(()), work)
+    }
+
+    /// Does a trial of the search: its steps and epochs are told as seconds of the budget that have gone by.
+    pub fn searching<T>(&mut self, budget_seconds: f64, work: impl FnOnce(&mut Monitor) -> Result<T>) -> Result<T> {
+        let retell = |tell: &mut dyn FnMut(&Progress) -> Result<()>, progress: &Progress| match progress {
+            Progress::Step { seconds, .. } | Progress::Epoch(EpochMetrics { seconds, .. }) => {
+                let total = budget_seconds.ceil() as u64;
+                let done = (*seconds as u64).min(total);
+                tell(&Progress::Stage { stage: "search".into(), done, total, seconds: *seconds })
+            }
+            other => tell(other),
+        };
+        self.retold("search", retell, work)
+    }
+
+    /// Does a piece of work whose progress is told in other words, and whose fits are timed under another name: "fit" is
+    /// the run's own.
+    fn retold<T>(
+        &mut self,
+        fit: &str,
+        retell: impl Fn(&mut dyn FnMut(&Progress) -> Result<()>, &Progress) -> Result<()>,
+        work: impl FnOnce(&mut Monitor) -> Result<T>,
+    ) -> Result<T> {
+        let tell = &mut *self.tell;
+        let mut tell = |progress: &Progress| retell(tell, progress);
+        let mut inner = Monitor {
+            started: self.started,
+            before: self.before,
+            told: self.told,
+            timings: BTreeMap::new(),
+            tell: &mut tell,
+            stop: self.stop,
+        };
+        let result = work(&mut inner);
+        let (told, timings) = (inner.told, std::mem::take(&mut inner.timings));
+        self.told = told;
+        for (stage, seconds) in timings {
+            let stage = if stage == "fit" { fit.to_owned() } else { stage };
             *self.timings.entry(stage).or_default() += seconds;
         }
-        Ok(result)
+        result
+    }
+
+    /// A candidate of the search has a new state.
+    pub fn candidate(&mut self, candidate: Candidate) -> Result<()> {
+        self.send(Progress::Candidate(candidate))
     }
 
     /// # Errors

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 pub use tract_onnx::pb::{
-    AttributeProto as Attribute, GraphProto as Graph, ModelProto as Model, NodeProto as Node, TensorProto as Tensor, ValueInfoProto,
+    AttributeProto as Attribute, GraphProto as Graph, ModelProto as Model, NodeProto as Node, TensorProto as Tensor,
+    ValueInfoProto,
 };
 use tract_onnx::pb::{
     OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto,

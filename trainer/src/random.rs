@@ -17,6 +17,8 @@ pub enum Purpose {
     Variant = 5,
     /// Which pictures are mixed, and by how much.
     Mixing = 6,
+    /// Parts of a cross-validation.
+    Folds = 7,
 }
 
 /// The generator of one purpose in one epoch (or whatever else is counted), so that its choices do not depend on how

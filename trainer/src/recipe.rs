@@ -96,12 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn the_separable_network_is_a_fraction_of_the_plain_ones_work() {
+    fn the_separable_network_is_less_than_half_of_the_plain_ones_work() {
         let work = |family| {
             let settings = Settings { input_size: 64, ..Settings::defaults(family, 64) };
             network(&settings, &[3, 64, 64], 10).multiply_adds()
         };
         let (separable, plain) = (work(Family::SeparableCnn), work(Family::Cnn));
-        assert!(4 * separable < plain, "{separable} against {plain}");
+        assert!(2 * separable < plain, "{separable} against {plain}");
     }
 }

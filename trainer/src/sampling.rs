@@ -167,4 +167,15 @@ mod tests {
         let targets = [1.0, 0.0, 0.0, 1.0];
         assert_eq!(mixed(&targets, &[1, 0], 0.75, 2), [0.75, 0.25, 0.25, 0.75]);
     }
+
+    #[test]
+    fn dropout_drops_its_share_and_keeps_the_mean() {
+        let network = Network::new("", &[50], &[Layer::Dropout { rate: 0.25 }, Layer::Dense { units: 2 }]);
+        let masks = draw_masks(&network, 200, &mut generator(1, Purpose::Dropout, 1));
+        assert_eq!((masks.len(), masks[0].len()), (1, 10_000));
+        let dropped = masks[0].iter().filter(|&&m| m == 0.0).count() as f64 / 1e4;
+        let mean = masks[0].iter().map(|&m| f64::from(m)).sum::<f64>() / 1e4;
+        assert!((dropped - 0.25).abs() < 0.02, "{dropped} of the values were dropped");
+        assert!((mean - 1.0).abs() < 0.02, "the mean became {mean}");
+    }
 }

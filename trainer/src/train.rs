@@ -212,23 +212,58 @@ fn schedule(peak: f64, step: u64, steps: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use api::train::Family;
+    use std::sync::Arc;
+
+    use api::train::{Augmentation, Family};
 
     use super::*;
-    use crate::{data::Features, testing::library};
+    use crate::{
+        data::{FeatureSamples, Values},
+        random::{Purpose, generator},
+        recipe,
+        testing::library,
+    };
 
-    fn features(values: Vec<f32>, labels: Vec<u32>) -> Features {
-        let n_features = values.len() / labels.len().max(1);
-        Features { values, labels, n_variants: 1, n_features }
+    static ALL: [usize; 6] = [0, 1, 2, 3, 4, 5];
+
+    fn features(values: &[f32], labels: &[u32]) -> FeatureSamples<'static> {
+        FeatureSamples::new(vec![Arc::new(values.to_vec()) as Values], vec![2], &ALL, labels)
     }
 
-    /// Fits a linear head on two features.
-    fn fit_head(train: &Features, validation: &Features, settings: &Settings, stop: &dyn Fn() -> bool) -> Result<Fit> {
-        let engine = Engine::load_from(library()).expect("ONNX Runtime");
-        let feed = Feed::Features { shape: vec![2] };
-        let network = Network::of_family(settings, &[2], 2);
-        let mut tell = |_: &api::train::Progress| Ok(());
-        fit(&engine, &feed, &network, train, validation, settings, &mut Monitor::new(&mut tell, stop))
+    struct Head {
+        engine: Engine,
+        feed: Feed,
+        network: Network,
+        first: Weights,
+        settings: Settings,
+    }
+
+    impl Head {
+        /// A linear head on two features.
+        fn new(settings: Settings) -> Self {
+            let engine = Engine::load_from(library()).expect("ONNX Runtime");
+            let feed = Feed::Features { shape: vec![2] };
+            let network = recipe::network(&settings, &[2], 2);
+            let first = network.first_weights(&mut generator(settings.seed, Purpose::Weights, 0));
+            Self { engine, feed, network, first, settings }
+        }
+
+        fn fit(&self, train: &dyn Samples, validation: &dyn Samples, keeper: &mut dyn Keeper) -> Result<Fit> {
+            self.fit_until(&|| false, train, validation, keeper)
+        }
+
+        fn fit_until(
+            &self,
+            stop: &dyn Fn() -> bool,
+            train: &dyn Samples,
+            validation: &dyn Samples,
+            keeper: &mut dyn Keeper,
+        ) -> Result<Fit> {
+            let Self { feed, network, first, settings, .. } = self;
+            let mut tell = |_: &api::train::Progress| Ok(());
+            let lesson = Lesson { feed, network, first, train, validation, settings };
+            fit(&self.engine, lesson, keeper, &mut Monitor::new(&mut tell, stop))
+        }
     }
 
     fn settings() -> Settings {
@@ -237,47 +272,95 @@ mod tests {
             batch_size: 4,
             learning_rate: 0.1,
             dropout: 0.0,
+            augmentation: Augmentation::None,
+            label_smoothing: 0.0,
+            patience: 15,
             ..Settings::defaults(Family::Linear, 8)
         }
     }
 
+    const POINTS: [f32; 12] = [-2.0, 1.0, -1.0, -1.0, -0.5, 0.3, 0.5, 0.2, 1.0, -1.0, 2.0, 1.0];
+
     /// Class 1 where the first feature is above zero.
-    fn separable() -> Features {
-        let points = [-2.0, 1.0, -1.0, -1.0, -0.5, 0.3, 0.5, 0.2, 1.0, -1.0, 2.0, 1.0];
-        features(points.to_vec(), vec![0, 0, 0, 1, 1, 1])
+    fn separable() -> FeatureSamples<'static> {
+        features(&POINTS, &[0, 0, 0, 1, 1, 1])
     }
 
     #[test]
     fn a_head_separates_what_can_be_separated() {
-        let fit = fit_head(&separable(), &separable(), &settings(), &|| false).expect("a fit");
+        let fit = Head::new(settings()).fit(&separable(), &separable(), &mut ()).expect("a fit");
         assert_eq!(fit.best().val_accuracy, Some(1.0));
-        assert!(fit.curves.windows(2).all(|pair| pair[1].learning_rate < pair[0].learning_rate));
     }
 
     #[test]
-    fn the_weights_are_those_of_the_best_epoch_and_not_of_the_last() {
+    fn smoothing_mixing_clipping_and_averaging_still_separate() {
+        let all = Settings {
+            label_smoothing: 0.1,
+            mixup: 0.2,
+            clip_norm: 1.0,
+            weight_average: 0.9,
+            dropout: 0.1,
+            epochs: 60,
+            ..settings()
+        };
+        let fit = Head::new(all).fit(&separable(), &separable(), &mut ()).expect("a fit");
+        assert_eq!(fit.best().val_accuracy, Some(1.0));
+    }
+
+    #[test]
+    fn the_weights_are_those_of_the_best_epoch_unless_nothing_is_to_be_chosen() {
         // What is right for training is wrong for validation, so that the first epoch stays the best.
-        let contrary = features(separable().values, vec![1, 1, 1, 0, 0, 0]);
-        let patient = Settings { patience: 0, ..settings() };
-        let fit = fit_head(&separable(), &contrary, &patient, &|| false).expect("a fit");
+        let contrary = features(&POINTS, &[1, 1, 1, 0, 0, 0]);
+        let patient = Head::new(Settings { patience: 20, ..settings() });
+        let fit = patient.fit(&separable(), &contrary, &mut ()).expect("a fit");
         assert_eq!((fit.best_epoch, fit.curves.len()), (1, 20));
-        let engine = Engine::load_from(library()).expect("ONNX Runtime");
-        let network = Network::of_family(&patient, &[2], 2);
-        let mut evaluator = Evaluator::new(&engine, &Feed::Features { shape: vec![2] }, &network).expect("a graph");
-        let logits = evaluator.logits(&network, &fit.weights, &contrary).expect("logits");
-        let again = Evaluation::of(&logits, &contrary.labels, 2).expect("six pictures");
+        let mut evaluator = Evaluator::new(&patient.engine, &patient.feed, &patient.network, 6).expect("a graph");
+        let logits = evaluator.output(&patient.network, &fit.weights, &contrary, false, || Ok(())).expect("logits");
+        let again = Evaluation::of(&logits, contrary.labels(), 2).expect("six pictures");
         assert_eq!(Some(again.loss), fit.best().val_loss);
 
-        let impatient = Settings { patience: 3, ..settings() };
-        let fit = fit_head(&separable(), &contrary, &impatient, &|| false).expect("a fit");
+        let of = |patience| Head::new(Settings { patience, ..settings() }).fit(&separable(), &contrary, &mut ());
+        let fit = of(3).expect("a fit");
         assert_eq!((fit.best_epoch, fit.curves.len()), (1, 4));
+        let fit = of(0).expect("a fit");
+        assert_eq!((fit.best_epoch, fit.curves.len()), (20, 20));
+    }
+
+    /// Keeps the checkpoint of one epoch, and fails in the next as a crash would.
+    struct Crash(u32, Option<Kept>);
+
+    impl Keeper for Crash {
+        fn restore(&mut self) -> Result<Option<Kept>> {
+            Ok(self.1.clone())
+        }
+
+        fn keep(&mut self, kept: &Kept) -> Result<()> {
+            if kept.epoch > self.0 {
+                return Err(TrainerError::Cancelled);
+            }
+            self.1 = Some(kept.clone());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_fit_that_goes_on_from_a_checkpoint_comes_to_the_same_end() {
+        let head = Head::new(Settings { dropout: 0.2, mixup: 0.3, weight_average: 0.5, ..settings() });
+        let whole = head.fit(&separable(), &separable(), &mut ()).expect("a fit");
+        let mut crash = Crash(7, None);
+        assert!(head.fit(&separable(), &separable(), &mut crash).is_err());
+        let resumed = head.fit(&separable(), &separable(), &mut Crash(99, crash.1)).expect("a fit");
+        assert_eq!((resumed.weights, resumed.best_epoch), (whole.weights, whole.best_epoch));
+        let losses = |curves: &[EpochMetrics]| curves.iter().map(|epoch| epoch.loss).collect::<Vec<_>>();
+        assert_eq!(losses(&resumed.curves), losses(&whole.curves));
     }
 
     #[test]
     fn a_loss_that_is_not_finite_ends_training_with_advice() {
-        let mut wild = separable();
-        wild.values[0] = f32::INFINITY;
-        let error = fit_head(&wild, &separable(), &settings(), &|| false).expect_err("it diverges");
+        let mut wild = POINTS;
+        wild[0] = f32::INFINITY;
+        let wild = features(&wild, &[0, 0, 0, 1, 1, 1]);
+        let error = Head::new(settings()).fit(&wild, &separable(), &mut ()).expect_err("it diverges");
         assert!(matches!(error, TrainerError::Diverged { epoch: 1, .. }), "{error}");
         assert!(error.to_string().contains("lower the learning rate (it is 0.1)"), "{error}");
     }
@@ -289,26 +372,16 @@ mod tests {
             asked.set(asked.get() + 1);
             asked.get() > 2
         };
-        let error = fit_head(&separable(), &separable(), &settings(), &stop).expect_err("it was stopped");
-        assert!(matches!(error, TrainerError::Cancelled));
+        let stopped = Head::new(settings()).fit_until(&stop, &separable(), &separable(), &mut ());
+        assert!(matches!(stopped, Err(TrainerError::Cancelled)));
         assert_eq!(asked.get(), 3);
     }
 
     #[test]
-    fn the_cosine_goes_from_the_peak_to_almost_nothing() {
-        assert_eq!(cosine(0.2, 0, 100), 0.2);
-        assert!((cosine(0.2, 50, 100) - 0.1).abs() < 1e-12);
-        assert!(cosine(0.2, 99, 100) < 1e-4);
-    }
-
-    #[test]
-    fn dropout_drops_its_share_and_keeps_the_mean() {
-        let network = Network::new(&[50], &[Layer::Dropout { rate: 0.25 }, Layer::Dense { units: 2 }]);
-        let masks = draw_masks(&network, 200, &mut generator(1, Purpose::Dropout, 1));
-        assert_eq!((masks.len(), masks[0].len()), (1, 10_000));
-        let dropped = masks[0].iter().filter(|&&m| m == 0.0).count() as f64 / 1e4;
-        let mean = masks[0].iter().map(|&m| f64::from(m)).sum::<f64>() / 1e4;
-        assert!((dropped - 0.25).abs() < 0.02, "{dropped} of the values were dropped");
-        assert!((mean - 1.0).abs() < 0.02, "the mean became {mean}");
+    fn the_learning_rate_warms_up_and_falls_to_almost_nothing() {
+        let rates: Vec<f64> = (0..200).map(|step| schedule(1.0, step, 200)).collect();
+        assert!(rates[0] < 0.1 && rates[..10].windows(2).all(|pair| pair[0] < pair[1]), "{rates:?}");
+        assert!(rates[10] > 0.99 && rates[10..].windows(2).all(|pair| pair[0] > pair[1]));
+        assert!(rates[199] < 1e-3);
     }
 }

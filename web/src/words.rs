@@ -254,6 +254,7 @@ pub fn augmentation(augmentation: impl Borrow<Augmentation>) -> &'static str {
         Augmentation::None => "none",
         Augmentation::Flip => "mirror",
         Augmentation::FlipShift => "mirror and shift",
+        Augmentation::Full => "mirror, shift, size and light",
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Sets up what is missing, builds, and hands over; it serves nothing and decides nothing about pictures or models.
 
+mod backbones;
 mod browser;
 mod cache;
 mod images;
@@ -23,7 +24,7 @@ use crate::{setup::Setup, tools::Tools, workspace::Workspace};
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", version)]
 enum Command {
-    /// Fetch what building and running need: the wasm target, ONNX Runtime and the backbone's weights
+    /// Fetch what building and running need: the wasm target, ONNX Runtime and the pretrained networks
     Setup,
     /// Set up, build and start everything on loopback; Ctrl-C stops it
     Up {

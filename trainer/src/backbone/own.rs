@@ -46,7 +46,12 @@ pub fn open(folder: &Path) -> Result<Backbone> {
     let name = manifest.name.clone();
     let spliced = splice(&network, manifest).map_err(|problem| TrainerError::BackboneGraph { name, problem })?;
     let BackboneManifest { name, licence, sha256, mean, deviation, .. } = spliced.manifest.clone();
-    Ok(Backbone { identity: Identity { name, licence, sha256 }, mean, deviation, body: Body::Spliced(spliced) })
+    Ok(Backbone {
+        identity: Identity { name, licence, sha256 },
+        mean,
+        deviation,
+        body: Body::Spliced(Box::new(spliced)),
+    })
 }
 
 /// Takes the graph out of the file and gives its names a prefix.
@@ -142,7 +147,11 @@ impl Spliced {
         graph.identity(x, &input);
         graph.splice(&self.graph);
         let output = Value::named(format!("{PREFIX}{}", self.manifest.output));
-        let pooled = if self.is_map { graph.op("ReduceMean", &[&output], vec![ints("axes", &[2, 3]), crate::onnx::int("keepdims", 0)]) } else { output };
+        let pooled = if self.is_map {
+            graph.op("ReduceMean", &[&output], vec![ints("axes", &[2, 3]), crate::onnx::int("keepdims", 0)])
+        } else {
+            output
+        };
         graph.reshape(&pooled, &[crate::onnx::BATCH, self.n_features()])
     }
 }

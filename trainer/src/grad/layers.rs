@@ -174,8 +174,8 @@ pub(super) fn backward(
             let planes = Planes::new(&placed.input, kind.n, kernel, stride, kind.block);
             let weight = planes.weight_gradient(graph, &x, &gradient);
             let bias = graph.sum(&gradient, &[1, 2, 3]);
-            let input = wants_input
-                .then(|| Laid::channels_first(planes.input_gradient(graph, &gradient, &placed.weight())));
+            let input =
+                wants_input.then(|| Laid::channels_first(planes.input_gradient(graph, &gradient, &placed.weight())));
             Backward { parameters: vec![weight, bias], inputs: input.map(|g| (0, g)).into_iter().collect() }
         }
         Layer::Relu | Layer::Relu6 => {
@@ -191,9 +191,7 @@ pub(super) fn backward(
             let gradient = graph.op("Where", &[&open, &gradient, &zero], vec![]);
             Backward::input(Laid { value: gradient, order: *order })
         }
-        Layer::Add { back } => {
-            Backward { parameters: vec![], inputs: vec![(0, gradient.clone()), (back, gradient)] }
-        }
+        Layer::Add { back } => Backward { parameters: vec![], inputs: vec![(0, gradient.clone()), (back, gradient)] },
         Layer::GlobalAveragePool => {
             let (height, width) = (placed.input[1], placed.input[2]);
             let share = graph.scalar(1.0 / (height * width) as f32);
@@ -223,14 +221,7 @@ pub(super) fn backward(
 }
 
 /// Gradients of a convolution that looks at one pixel: products of matrices.
-fn pointwise(
-    graph: &mut Builder,
-    placed: &Placed,
-    x: &Laid,
-    gradient: Laid,
-    wants_input: bool,
-    n: i64,
-) -> Backward {
+fn pointwise(graph: &mut Builder, placed: &Placed, x: &Laid, gradient: Laid, wants_input: bool, n: i64) -> Backward {
     let (channels, filters) = (placed.input[0], placed.output[0]);
     let x = x.in_order(graph, Order::ChannelsFirst);
     let x = graph.reshape(&x, &[channels, BATCH]);

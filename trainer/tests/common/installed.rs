@@ -1,4 +1,4 @@
-//! Where the engine and the backbone lie, for tests.
+//! Where the engine and the backbones lie, for tests.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,10 @@ pub fn library() -> PathBuf {
         .expect("ORT_DYLIB_PATH is not set and the cache has no ONNX Runtime: run `cargo xtask setup`")
 }
 
-/// The backbone's weights, likewise; nothing where they are not installed.
-pub fn backbone() -> Option<PathBuf> {
-    installed("FOVEA_BACKBONE", "efficientnet-lite0.pth")
+/// The folder of built-in backbones' weights, likewise; nothing where not even the first one is installed.
+pub fn backbones() -> Option<PathBuf> {
+    let set = std::env::var_os("FOVEA_BACKBONES").filter(|value| !value.is_empty()).map(PathBuf::from);
+    set.or_else(|| Some(installed("", "efficientnet-lite0.pth")?.parent()?.to_owned()))
 }
 
 fn installed(variable: &str, file: &str) -> Option<PathBuf> {

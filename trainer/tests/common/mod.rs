@@ -11,7 +11,7 @@ use rand::RngExt;
 use rand_pcg::Pcg64;
 use store::{Dataset, DatasetInfo, Volumes};
 
-pub use installed::{backbone, library};
+pub use installed::{backbones, library};
 
 /// Publishes a dataset of striped pictures: class 0 lying, class 1 standing, in random colours and with noise.
 ///

@@ -16,7 +16,7 @@ use std::{fs, io::Write, path::Path};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::{cache, setup::Setup, tools::Tools, workspace::Workspace};
+use crate::{backbones, cache, setup::Setup, tools::Tools, workspace::Workspace};
 use builder::{Builder, Program};
 use size::Size;
 use stage::Root;
@@ -111,9 +111,11 @@ fn stage(image: &Image, context: &Path, workspace: &Workspace, setup: &Setup, to
         "trainer" => {
             root.add_program(&workspace.release().join("fovea-trainer"))?;
             root.add_program(setup.onnxruntime())?;
-            root.add_file(setup.backbone(), file_name(setup.backbone())?)?;
             root.add_notices(setup.onnxruntime(), "onnxruntime")?;
-            root.add_notices(setup.backbone(), "efficientnet-lite0")?;
+            for ((name, _), weights) in backbones::ALL.iter().zip(&setup.backbones().weights) {
+                root.add_file(weights, &format!("backbones/{}", file_name(weights)?))?;
+                root.add_notices(weights, name)?;
+            }
         }
         function => {
             root.add_program(&workspace.release().join("fovea-runtime"))?;

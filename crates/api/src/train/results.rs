@@ -245,8 +245,11 @@ pub struct Promotion {
     pub reason: String,
 }
 
-/// One line of `predictions.jsonl`: what the published network says about a picture of the dataset. Lines stand in the
-/// order of rows: train, validation, test.
+/// One line of `predictions.jsonl`: what a picture of the dataset is taken for. Lines stand in the order of rows: train,
+/// validation, test.
+///
+/// The published network says it, except where it was fitted on the picture and cross-validation left it out of a fit:
+/// then that fit says it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PicturePrediction {
@@ -265,6 +268,9 @@ pub struct PicturePrediction {
     /// Whether the model says that it is unsure.
     #[serde(default)]
     pub unsure: bool,
+    /// Whether the network that says it was not fitted on the picture.
+    #[serde(default)]
+    pub held_out: bool,
 }
 
 #[cfg(test)]

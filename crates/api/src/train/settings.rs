@@ -51,6 +51,8 @@ pub enum Augmentation {
     Flip,
     /// Mirrored, and shifted by up to a tenth of the side.
     FlipShift,
+    /// Besides, drawn larger or smaller by up to 15 %, with brightness and contrast changed by up to 20 %.
+    Full,
 }
 
 /// The backbone that is used unless another one is named.
@@ -250,14 +252,19 @@ impl Settings {
             Family::Linear => linear,
             Family::Mlp => Self { hidden_units: 256, ..linear },
             Family::FineTune => Self {
-                epochs: 12,
+                backbone: Some("efficientnet-lite1".to_owned()),
+                epochs: 10,
+                batch_size: 16,
                 learning_rate: 4e-4,
-                augmentation: Augmentation::FlipShift,
+                dropout: 0.0,
+                augmentation: Augmentation::Full,
                 label_smoothing: 0.1,
+                mixup: 0.2,
                 clip_norm: 1.0,
                 trained_blocks: 6,
+                mirrored: true,
                 patience: 0,
-                input_size: 160,
+                input_size: 192,
                 ..linear
             },
             Family::SeparableCnn | Family::Cnn => Self {
@@ -369,9 +376,11 @@ impl Hyperparameters {
             (_, Some(name)) if !installed.contains(name) => {
                 Some(format!("backbone {name} is not installed; installed: {}", known()))
             }
-            (Some(family), None) if family.has_backbone() && !installed.iter().any(|name| name == DEFAULT_BACKBONE) => {
+            (Some(family), None) => {
+                // The side of the pictures has no say in the backbone.
+                let needed = Settings::defaults(family, 1).backbone.filter(|name| !installed.contains(name))?;
                 Some(format!(
-                    "family {} needs a backbone, and {DEFAULT_BACKBONE} is not installed; installed: {}",
+                    "family {} needs a backbone, and {needed} is not installed; installed: {}",
                     family.name(),
                     known()
                 ))

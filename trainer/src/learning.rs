@@ -1,0 +1,164 @@
+//! From a plan to a fitted network: searched for or stated, with answers from outside the fit to calibrate it on.
+
+use api::train::{Candidate, Plan, Search, Settings};
+
+use crate::{
+    Result,
+    checkpoint::Checkpoints,
+    family::{self, Fitted, Rows, Task},
+    features::FeatureSource,
+    monitor::Monitor,
+    search::{
+        self, Found, Question,
+        proposals::{Known, Proposals},
+        schedule::Schedule,
+    },
+    train::Keeper,
+    trials::Trials,
+};
+
+/// The pictures that may be learnt from: the train split, then the validation split.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool<'a> {
+    /// Its pictures are the pool's.
+    pub task: &'a Task<'a>,
+    /// Rows of the train split.
+    pub n_train: usize,
+    /// Of each row; lookalikes have the same.
+    pub groups: &'a [usize],
+    /// How many times its budget a search may take before the clock stops it.
+    pub overrun: f64,
+}
+
+/// What learning comes to.
+#[derive(Debug)]
+pub struct Learned {
+    /// Those of the final fit.
+    pub settings: Settings,
+    /// The final fit.
+    pub fitted: Fitted,
+    /// Its answers to the whole pool: `[pool, n_classes]`, at temperature 1
+    pub logits: Vec<f32>,
+    /// Answers of networks to pictures that they were not fitted on.
+    pub held_out: HeldOut,
+    /// What the search found, if there was one.
+    pub found: Option<Found>,
+}
+
+/// Answers to pictures from outside the fit.
+#[derive(Clone, Debug, Default)]
+pub struct HeldOut {
+    /// Rows of the pool.
+    pub rows: Vec<usize>,
+    /// `[rows, n_classes]`, at temperature 1
+    pub logits: Vec<f32>,
+}
+
+impl Learned {
+    /// The chosen candidate's line on the leaderboard, if there was a search.
+    pub fn chosen(&self) -> Option<&Candidate> {
+        self.found.as_ref().and_then(|found| found.leaderboard.first())
+    }
+}
+
+/// Learns as planned.
+///
+/// Stated settings are fitted on the train split, and the validation split chooses the epoch. After a search over few
+/// pictures both are fitted on, for as many epochs as in the cross-validation; over many, they keep their roles.
+///
+/// # Errors
+/// Whatever keeps the run from a network
+pub fn learn(
+    pool: &Pool,
+    plan: &Plan,
+    source: &mut dyn FeatureSource,
+    checkpoints: &Checkpoints,
+    keeper: impl FnOnce(&Settings) -> Box<dyn Keeper>,
+    monitor: &mut Monitor,
+) -> Result<Learned> {
+    let n = pool.task.pictures.len();
+    let all: Vec<usize> = (0..n).collect();
+    let (train, validation) = all.split_at(pool.n_train);
+    let (settings, rows, found) = match plan {
+        Plan::Manual(settings) => (settings.clone(), Rows { train, validation }, None),
+        Plan::Auto(asked) => {
+            let labels = pool.task.pictures.labels();
+            let schedule = Schedule::new(labels, pool.groups, pool.n_train, asked.seed);
+            let n_final = if schedule.cross_validated { n } else { train.len() };
+            let found = search(pool, asked, &schedule, n_final, source, checkpoints, monitor)?;
+            let settings = found.settings.clone();
+            if schedule.cross_validated {
+                // As in the trials, nothing is left that could choose an epoch.
+                let rows = Rows { train: &all, validation: &[] };
+                (Settings { patience: 0, ..settings }, rows, Some(found))
+            } else {
+                (settings, Rows { train, validation }, Some(found))
+            }
+        }
+    };
+    let mut keeper = keeper(&settings);
+    let fitted = family::fit(pool.task, &settings, rows, source, &mut *keeper, monitor)?;
+    let logits = monitor.timed("calibrate", |monitor| answers(pool.task, &fitted, &all, source, monitor))?;
+    let held_out = match &found {
+        Some(found) if rows.validation.is_empty() => HeldOut { rows: found.rows.clone(), logits: found.logits.clone() },
+        _ => {
+            let first = (n - rows.validation.len()) * pool.task.n_classes;
+            HeldOut { rows: rows.validation.to_vec(), logits: logits[first..].to_vec() }
+        }
+    };
+    Ok(Learned { settings, fitted, logits, held_out, found })
+}
+
+/// What a network says of these rows, some at a time so that it can be watched.
+fn answers(
+    task: &Task,
+    fitted: &Fitted,
+    rows: &[usize],
+    source: &mut dyn FeatureSource,
+    monitor: &mut Monitor,
+) -> Result<Vec<f32>> {
+    const AT_ONCE: usize = 1024;
+    let mut logits = Vec::with_capacity(rows.len() * task.n_classes);
+    for some in rows.chunks(AT_ONCE) {
+        logits.extend(fitted.logits(task, some, source, monitor)?);
+        monitor.stage("calibrate", logits.len() / task.n_classes, rows.len())?;
+    }
+    Ok(logits)
+}
+
+fn search(
+    pool: &Pool,
+    asked: &Search,
+    schedule: &Schedule,
+    n_final: usize,
+    source: &mut dyn FeatureSource,
+    checkpoints: &Checkpoints,
+    monitor: &mut Monitor,
+) -> Result<Found> {
+    let task = pool.task;
+    let question = Question {
+        labels: task.pictures.labels(),
+        n_classes: task.n_classes,
+        schedule,
+        n_final,
+        budget_seconds: asked.budget_seconds,
+    };
+    let proposals = Proposals {
+        stated: asked.stated.clone(),
+        backbones: known_backbones(task)?,
+        picture_side: task.pictures.width().max(task.pictures.height()),
+        n_pictures: task.pictures.len(),
+    };
+    let known = checkpoints.trials()?;
+    let limit_seconds = pool.overrun * asked.budget_seconds;
+    let mut bench = Trials { task, source, monitor, known, budget_seconds: asked.budget_seconds, limit_seconds };
+    search::search(&question, &proposals, &mut bench)
+}
+
+fn known_backbones(task: &Task) -> Result<Vec<Known>> {
+    let known = |name: String| {
+        let backbone = task.backbones.open(&name)?;
+        Ok(Known { name, fixed_size: backbone.fixed_size(), is_trainable: backbone.n_blocks() > 0 })
+    };
+    task.backbones.names().into_iter().map(known).collect()
+}

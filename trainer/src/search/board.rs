@@ -1,0 +1,205 @@
+//! What the search knows of its candidates: their answers, how they compare, which is best.
+//!
+//! Candidates are compared by cross-entropy after temperature scaling, picture by picture: that tells close ones apart
+//! with far fewer pictures than counting mistakes does, and cancels how hard the pictures are.
+
+use api::train::{Candidate, CandidateState, Settings};
+
+use super::{cost::Cost, schedule::Schedule};
+use crate::{
+    calibration::{Labelled, calibrated, temperature},
+    evaluate::{cross_entropy, predicted},
+};
+
+/// A candidate with everything known of it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it would be fitted with in the end.
+    pub settings: Settings,
+    /// What its final fit costs.
+    pub cost: Cost,
+    /// Share of its epochs that it is tried with.
+    pub effort: f64,
+    /// Per finished round, per trial: logits `[asked, n_classes]`.
+    pub answers: Vec<Vec<Vec<f32>>>,
+    /// As it is told.
+    pub told: Candidate,
+    /// Per judged round, of every picture it was asked about: cross-entropy, and whether it was recognised.
+    judged: Vec<Vec<(f64, bool)>>,
+}
+
+/// How two candidates compare on the pictures that both were asked about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// By how much the first one's cross-entropy is less, on average.
+    pub advantage: f64,
+    /// Standard error of that.
+    pub error: f64,
+    /// Shares of these pictures that the first and the second one recognise, 0..=1.
+    pub accuracies: (f64, f64),
+}
+
+impl Entry {
+    /// A candidate that was not tried yet.
+    pub fn new(number: u32, settings: Settings, cost: Cost) -> Self {
+        let told = Candidate {
+            number,
+            settings: settings.clone(),
+            state: CandidateState::Running,
+            rounds: 0,
+            folds: 0,
+            val_accuracy: None,
+            val_loss: None,
+            seconds: 0.0,
+            reason: None,
+        };
+        Self { settings, cost, effort: 1.0, answers: vec![], told, judged: vec![] }
+    }
+
+    /// Rounds that it has finished.
+    pub fn rounds(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Whether it has figures to be judged by.
+    pub fn was_tried(&self) -> bool {
+        self.rounds() > 0 && self.told.state != CandidateState::Failed
+    }
+
+    /// Epochs of its trials.
+    pub fn trial_epochs(&self) -> u32 {
+        ((f64::from(self.settings.epochs) * self.effort).round() as u32).max(1)
+    }
+
+    /// Takes in the answers of one more round.
+    pub fn finish_round(&mut self, answers: Vec<Vec<f32>>, schedule: &Schedule, labels: &[u32], n_classes: usize) {
+        self.answers.push(answers);
+        let first = if schedule.cross_validated { 0 } else { self.rounds() - 1 };
+        let (logits, labels) = self.pooled(schedule, labels, first);
+        let of = Labelled { logits: &logits, labels: &labels, n_classes };
+        let scaled = calibrated(&logits, temperature(of));
+        let judge = |row: &[f32], label: usize| (cross_entropy(row, label), predicted(row) == label);
+        let rows = scaled.chunks_exact(n_classes).zip(&labels);
+        let judged: Vec<(f64, bool)> = rows.map(|(row, &label)| judge(row, label as usize)).collect();
+        let (loss, accuracy) = means(&judged);
+        self.told.val_loss = Some(loss);
+        self.told.val_accuracy = Some(accuracy);
+        self.told.rounds = self.rounds() as u32;
+        if schedule.cross_validated {
+            self.told.folds = self.answers.iter().map(Vec::len).sum::<usize>() as u32;
+        }
+        // Earlier rounds of a cross-validation are judged anew, with the temperature of all answers.
+        let mut rest = judged.as_slice();
+        self.judged.truncate(first);
+        for round in &schedule.rounds[first..self.rounds()] {
+            let (these, others) = rest.split_at(round.iter().map(|fold| fold.asked.len()).sum());
+            self.judged.push(these.to_vec());
+            rest = others;
+        }
+    }
+
+    /// Logits and labels of all pictures asked about from a round on.
+    fn pooled(&self, schedule: &Schedule, labels: &[u32], first: usize) -> (Vec<f32>, Vec<u32>) {
+        let rounds = self.answers.iter().zip(&schedule.rounds).skip(first);
+        let trials = || rounds.clone().flat_map(|(answers, folds)| answers.iter().zip(folds));
+        (
+            trials().flat_map(|(logits, _)| logits.iter().copied()).collect(),
+            trials().flat_map(|(_, fold)| fold.asked.iter().map(|&row| labels[row])).collect(),
+        )
+    }
+
+    /// The answers of its last judgement: rows of the pool and their logits.
+    pub fn held_out(&self, schedule: &Schedule) -> (Vec<usize>, Vec<f32>) {
+        let first = if schedule.cross_validated { 0 } else { self.rounds().saturating_sub(1) };
+        let rounds = || self.answers.iter().zip(&schedule.rounds).skip(first);
+        let rows = rounds().flat_map(|(_, folds)| folds.iter().flat_map(|fold| fold.asked.iter().copied())).collect();
+        (rows, rounds().flat_map(|(answers, _)| answers.iter().flatten().copied()).collect())
+    }
+
+    /// This candidate against another one, in the rounds that both have finished.
+    pub fn against(&self, other: &Self, schedule: &Schedule) -> Comparison {
+        let common = self.rounds().min(other.rounds());
+        let first = if schedule.cross_validated { 0 } else { common.saturating_sub(1) };
+        let of = |entry: &Self| entry.judged[first..common].concat();
+        let (mine, theirs) = (of(self), of(other));
+        let differences: Vec<f64> = mine.iter().zip(&theirs).map(|((mine, _), (theirs, _))| theirs - mine).collect();
+        let n = differences.len().max(1) as f64;
+        let mean = differences.iter().sum::<f64>() / n;
+        let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
+        let error = (squares / (n - 1.0).max(1.0) / n).sqrt();
+        Comparison { advantage: mean, error, accuracies: (means(&mine).1, means(&theirs).1) }
+    }
+}
+
+/// Mean cross-entropy, and the share that was recognised.
+fn means(judged: &[(f64, bool)]) -> (f64, f64) {
+    let n = judged.len().max(1) as f64;
+    let right = judged.iter().filter(|(_, right)| *right).count();
+    (judged.iter().map(|(loss, _)| loss).sum::<f64>() / n, right as f64 / n)
+}
+
+/// Positions of the tried candidates, the best first.
+///
+/// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
+/// was asked about easy pictures only is in front of it only if it was better on them.
+pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
+    let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
+    let most = tried.iter().map(|&at| entries[at].rounds()).max();
+    let loss = |at: usize| entries[at].told.val_loss.unwrap_or(f64::INFINITY);
+    let longest = tried.iter().copied().filter(|&at| Some(entries[at].rounds()) == most);
+    let Some(reference) = longest.min_by(|&a, &b| loss(a).total_cmp(&loss(b))) else { return vec![] };
+    let advantage = |at: usize| entries[at].against(&entries[reference], schedule).advantage;
+    tried.sort_by(|&a, &b| advantage(b).total_cmp(&advantage(a)).then(a.cmp(&b)));
+    tried
+}
+
+#[cfg(test)]
+mod tests {
+    use api::train::Family;
+
+    use super::*;
+    use crate::folds::Fold;
+
+    /// A candidate that gives the true class of each picture this logit, and the other one none.
+    fn entry(number: u32, rounds: &[&[f32]], schedule: &Schedule) -> Entry {
+        let cost = Cost { features: None, features_seconds: 0.0, fit_seconds: 1.0, per_picture: 1 };
+        let mut entry = Entry::new(number, Settings::defaults(Family::Cnn, 32), cost);
+        entry.told.state = CandidateState::Tried;
+        for round in rounds {
+            let logits = round.iter().flat_map(|&logit| [logit, 0.0]).collect();
+            entry.finish_round(vec![logits], schedule, &[0; 8], 2);
+        }
+        entry
+    }
+
+    fn schedule() -> Schedule {
+        let fold = |asked: std::ops::Range<usize>| {
+            vec![Fold { train: (0..8).filter(|row| !asked.contains(row)).collect(), asked: asked.collect() }]
+        };
+        Schedule { rounds: vec![fold(0..4), fold(4..8)], cross_validated: true }
+    }
+
+    #[test]
+    fn a_candidate_that_was_asked_less_is_judged_on_what_both_were_asked() {
+        let schedule = schedule();
+        // The first round's pictures are easy, the second one's hard.
+        let thorough = entry(1, &[&[4.0, 4.0, 4.0, 4.0], &[1.0, 1.0, -1.0, -1.0]], &schedule);
+        let worse = entry(2, &[&[3.0, 1.0, 1.0, -2.0], &[1.0, -1.0, -1.0, -1.0]], &schedule);
+        let lucky = entry(3, &[&[4.0, 4.0, 4.0, -1.0]], &schedule);
+        assert!(lucky.told.val_loss < thorough.told.val_loss, "its figure is better, for its pictures are easier");
+        let order = ranking(&[worse, lucky.clone(), thorough.clone()], &schedule);
+        assert_eq!(order[0], 2);
+        assert!(lucky.against(&thorough, &schedule).advantage < 0.0);
+    }
+
+    #[test]
+    fn figures_are_those_of_all_rounds_of_a_cross_validation() {
+        let schedule = schedule();
+        let entry = entry(1, &[&[1.0, 1.0, 1.0, -1.0], &[1.0, -1.0, 1.0, 1.0]], &schedule);
+        assert_eq!((entry.told.rounds, entry.told.folds, entry.told.val_accuracy), (2, 2, Some(0.75)));
+        let (rows, logits) = entry.held_out(&schedule);
+        assert_eq!((rows, logits.len()), ((0..8).collect(), 16));
+        let itself = entry.against(&entry, &schedule);
+        assert_eq!((itself.advantage, itself.error), (0.0, 0.0));
+    }
+}

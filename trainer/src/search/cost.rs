@@ -1,0 +1,78 @@
+//! What a fit costs, in seconds of a reference machine, worked out from the arithmetic that it does.
+//!
+//! The search plans with these and not with measured seconds, so that the same data, budget and seed lead to the same
+//! trials everywhere and always. A faster machine ends before its budget; on a slower one the emergency brake helps.
+
+use api::train::Settings;
+
+/// Multiply-adds a second of a network that only answers. The reference machine has two cores of about 2020.
+pub const ANSWERING_RATE: f64 = 60e9;
+
+/// Multiply-adds a second of a network that is trained, gradients counted.
+pub const TRAINING_RATE: f64 = 25e9;
+
+/// What a step takes however small it is.
+const STEP_SECONDS: f64 = 6e-4;
+
+/// What a fit takes before its first step, while graphs are prepared.
+const START_SECONDS: f64 = 0.1;
+
+/// What one fit takes on the reference machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cost {
+    /// Names the features that are computed beforehand and shared by all fits that name the same ones.
+    pub features: Option<String>,
+    /// Seconds of computing them.
+    pub features_seconds: f64,
+    /// Seconds of the fit alone.
+    pub fit_seconds: f64,
+    /// Multiply-adds of one answer of the published network.
+    pub per_picture: u64,
+}
+
+impl Cost {
+    /// From the arithmetic of a fit.
+    ///
+    /// # Units
+    /// `features`, `fit`, `per_picture`: multiply-adds
+    pub fn new(settings: &Settings, pictures: usize, features: u64, fit: u64, per_picture: u64) -> Self {
+        let steps = f64::from(settings.epochs) * pictures.div_ceil(settings.batch_size.max(1) as usize) as f64;
+        let shared = || {
+            let Settings { backbone, input_size, trained_blocks, augmentation, .. } = settings;
+            format!("{} {input_size} {trained_blocks} {augmentation:?}", backbone.as_deref().unwrap_or_default())
+        };
+        Self {
+            features: (features > 0).then(shared),
+            features_seconds: features as f64 / ANSWERING_RATE,
+            fit_seconds: START_SECONDS + steps * STEP_SECONDS + fit as f64 / TRAINING_RATE,
+            per_picture,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::train::Family;
+
+    use super::*;
+
+    #[test]
+    fn a_fit_costs_what_its_arithmetic_and_its_steps_take() {
+        let settings = Settings { epochs: 10, batch_size: 32, ..Settings::defaults(Family::Linear, 32) };
+        let cost = Cost::new(&settings, 330, 120_000_000_000, 50_000_000_000, 400_000_000);
+        assert_eq!((cost.features_seconds, cost.per_picture), (2.0, 400_000_000));
+        let expected = 0.1 + 110.0 * 6e-4 + 2.0;
+        assert!((cost.fit_seconds - expected).abs() < 1e-9, "{} instead of {expected}", cost.fit_seconds);
+    }
+
+    #[test]
+    fn heads_on_the_same_frozen_network_share_features_and_others_do_not() {
+        let linear = Settings::defaults(Family::Linear, 32);
+        let named = |settings: &Settings| Cost::new(settings, 100, 1, 1, 1).features;
+        assert_eq!(named(&linear), named(&Settings { weight_decay: 0.3, ..linear.clone() }));
+        assert_eq!(named(&linear), named(&Settings::defaults(Family::Mlp, 32)));
+        assert_ne!(named(&linear), named(&Settings { input_size: 160, ..linear.clone() }));
+        assert_ne!(named(&linear), named(&Settings { trained_blocks: 3, ..linear.clone() }));
+        assert_eq!(Cost::new(&linear, 100, 0, 1, 1).features, None);
+    }
+}

@@ -1,0 +1,373 @@
+//! The search for the best family and settings within a budget: rounds of trials, after each of which the worse half of
+//! the candidates is dropped.
+//!
+//! Pure logic over a [`Bench`], which fits and tells. What decides is arithmetic, answers and the seed; measured time is
+//! no more than an emergency brake.
+//!
+//! # Source
+//! Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", 2016 (successive
+//! halving)
+
+pub mod board;
+pub mod choice;
+pub mod cost;
+pub mod proposals;
+pub mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use api::train::{Candidate, CandidateState, Settings};
+
+use crate::{Result, TrainerError, folds::Fold};
+use board::{Entry, ranking};
+use cost::Cost;
+use proposals::{Proposal, Proposals};
+use schedule::Schedule;
+
+/// Candidates whose whole cross-validation takes at most this share of the budget are tried on all of it at once.
+const CHEAP: f64 = 0.04;
+
+/// Shares of its epochs that a costly candidate may be tried with first, where the budget does not allow for all.
+const EFFORTS: [f64; 3] = [1.0, 0.5, 0.25];
+
+/// Where candidates are fitted.
+pub trait Bench {
+    /// What a fit on so many pictures costs.
+    ///
+    /// # Errors
+    /// If such a network cannot be built
+    fn cost(&self, settings: &Settings, pictures: usize) -> Result<Cost>;
+
+    /// Whether the clock says that the search must end: asked before each trial with the seconds of the reference machine
+    /// that were planned until now, and those that the trial and the final fit would add.
+    ///
+    /// # Errors
+    /// `Cancelled`, or if the answer cannot be kept
+    fn must_stop(&mut self, planned: f64, ahead: f64) -> Result<bool>;
+
+    /// Fits on the fold's train rows and answers for the others: logits `[asked, n_classes]`, and the seconds it took.
+    ///
+    /// # Errors
+    /// Whatever kept it from an answer; the candidate has failed then, unless the error [ends the run](ends_the_run)
+    fn fit(&mut self, settings: &Settings, fold: &Fold) -> Result<(Vec<f32>, f64)>;
+
+    /// Hears of a candidate's new state.
+    ///
+    /// # Errors
+    /// `Cancelled`, or if progress cannot be told
+    fn tell(&mut self, candidate: &Candidate) -> Result<()>;
+}
+
+/// What is searched for, on what, with what.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// Class index of every row of the pool.
+    pub labels: &'a [u32],
+    /// Number of labels.
+    pub n_classes: usize,
+    /// On which rows candidates are tried.
+    pub schedule: &'a Schedule,
+    /// Pictures of the final fit.
+    pub n_final: usize,
+    /// Seconds of the reference machine, final fit included.
+    pub budget_seconds: f64,
+}
+
+/// What the search came to.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Those of the final fit.
+    pub settings: Settings,
+    /// Every candidate, the chosen one first, then from the best to those that were never tried.
+    pub leaderboard: Vec<Candidate>,
+    /// Why these settings, in one sentence.
+    pub sentence: String,
+    /// What a person should know besides.
+    pub notes: Vec<String>,
+    /// Rows that the chosen candidate was asked about.
+    pub rows: Vec<usize>,
+    /// Its logits for them, from fits without them: `[rows, n_classes]`.
+    pub logits: Vec<f32>,
+}
+
+/// How many times its budget a run may take before the clock stops the search, unless something else is asked for.
+pub const DEFAULT_OVERRUN: f64 = 2.0;
+
+/// Whether, at the pace until now, the run would end after `limit`.
+///
+/// # Units
+/// Seconds: `elapsed` and `limit` of this machine, `planned` until now and `ahead` of the reference machine
+pub fn is_late(elapsed: f64, planned: f64, ahead: f64, limit: f64) -> bool {
+    let pace = if planned > 0.0 { (elapsed / planned).max(1.0) } else { 1.0 };
+    elapsed + pace * ahead > limit
+}
+
+/// Whether an error is no candidate's own: it would meet the next one too.
+pub fn ends_the_run(error: &TrainerError) -> bool {
+    matches!(error, TrainerError::Cancelled | TrainerError::Store(_))
+}
+
+/// Searches.
+///
+/// # Errors
+/// What [ends the run](ends_the_run), and `Settings` if every candidate failed
+pub fn search(question: &Question, proposals: &Proposals, bench: &mut dyn Bench) -> Result<Found> {
+    let mut search = Search { question, bench, entries: vec![], paid: HashSet::new(), planned: 0.0, stopped: false };
+    let mut number = 0;
+    while let Some(wave) = proposals.wave(number, search.best().map(|at| &search.entries[at].settings)) {
+        search.enter(wave)?;
+        number += 1;
+    }
+    search.halve()?;
+    search.conclude()
+}
+
+struct Search<'a> {
+    question: &'a Question<'a>,
+    bench: &'a mut dyn Bench,
+    entries: Vec<Entry>,
+    /// Features that were computed.
+    paid: HashSet<String>,
+    /// Seconds of the reference machine until now.
+    planned: f64,
+    /// Whether the emergency brake was pulled.
+    stopped: bool,
+}
+
+impl Search<'_> {
+    fn schedule(&self) -> &Schedule {
+        self.question.schedule
+    }
+
+    fn best(&self) -> Option<usize> {
+        ranking(&self.entries, self.schedule()).first().copied()
+    }
+
+    /// Seconds of the budget that nothing was planned for.
+    fn rest(&self) -> f64 {
+        self.question.budget_seconds - self.planned
+    }
+
+    /// Tries every candidate of a wave for the first time; each may plan with an equal part of what is left, and what one
+    /// does not need is left to those behind it.
+    fn enter(&mut self, wave: Vec<Proposal>) -> Result<()> {
+        let n = wave.len();
+        for (index, forms) in wave.into_iter().enumerate() {
+            let part = self.rest() / (n - index) as f64;
+            let Some(entry) = self.affordable_form(&forms, part) else { continue };
+            let at = self.entries.len();
+            self.entries.push(entry);
+            if self.entries[at].told.state == CandidateState::Running {
+                self.first_rounds(at)?;
+            } else {
+                self.bench.tell(&self.entries[at].told)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first form of a candidate whose first trial and final fit take no more than `part`, or at least no more than
+    /// what is left of the budget; a dropped or failed entry if there is none; nothing if it was considered before.
+    fn affordable_form(&self, forms: &[Settings], part: f64) -> Option<Entry> {
+        let number = self.entries.len() as u32 + 1;
+        let mut least: Option<(f64, Entry)> = None;
+        for settings in forms {
+            if self.entries.iter().any(|entry| entry.settings == *settings) {
+                return None;
+            }
+            for effort in EFFORTS {
+                let mut entry = match self.bench.cost(settings, self.question.n_final) {
+                    Ok(cost) => Entry::new(number, settings.clone(), cost),
+                    Err(error) => return Some(failed(number, settings, &error)),
+                };
+                entry.effort = effort;
+                let needed = match self.round_seconds(&entry, 0) {
+                    Ok(trial) => trial + entry.cost.fit_seconds,
+                    Err(error) => return Some(failed(number, settings, &error)),
+                };
+                if needed <= part {
+                    return Some(entry);
+                }
+                if least.as_ref().is_none_or(|(seconds, _)| needed < *seconds) {
+                    least = Some((needed, entry));
+                }
+            }
+        }
+        let (needed, mut entry) = least?;
+        if needed > self.rest() {
+            entry.told.state = CandidateState::Dropped;
+            let rest = self.rest().max(0.0);
+            let reason =
+                format!("a trial and the final fit would take {needed:.0} s; {rest:.0} s of the budget were left");
+            entry.told.reason = Some(reason);
+        }
+        Some(entry)
+    }
+
+    /// Seconds of the reference machine that one round of a candidate takes, features that are missing included.
+    fn round_seconds(&self, entry: &Entry, round: usize) -> Result<f64> {
+        let settings = Settings { epochs: entry.trial_epochs(), ..entry.settings.clone() };
+        let mut seconds = self.unpaid_seconds(entry);
+        for fold in &self.schedule().rounds[round] {
+            seconds += self.bench.cost(&settings, fold.train.len())?.fit_seconds;
+        }
+        Ok(seconds)
+    }
+
+    fn unpaid_seconds(&self, entry: &Entry) -> f64 {
+        match &entry.cost.features {
+            Some(features) if !self.paid.contains(features) => entry.cost.features_seconds,
+            _ => 0.0,
+        }
+    }
+
+    /// The first round, and for a cheap candidate all others too.
+    fn first_rounds(&mut self, at: usize) -> Result<()> {
+        self.try_round(at, 0)?;
+        let rounds = self.schedule().rounds.len();
+        let mut others = 0.0;
+        for round in 1..rounds {
+            others += self.round_seconds(&self.entries[at], round)?;
+        }
+        if others <= CHEAP * self.question.budget_seconds {
+            for round in 1..rounds {
+                self.try_round(at, round)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One more round of a candidate, if the budget allows for it beside the final fit of this candidate or of the best
+    /// one, whichever takes longer.
+    fn try_round(&mut self, at: usize, round: usize) -> Result<()> {
+        if self.entries[at].rounds() != round || self.entries[at].told.state == CandidateState::Failed {
+            return Ok(());
+        }
+        let trial = self.round_seconds(&self.entries[at], round)?;
+        let final_fits = [Some(at), self.best()].into_iter().flatten().map(|at| self.entries[at].cost.fit_seconds);
+        let ahead = trial + final_fits.fold(0.0, f64::max);
+        if ahead > self.rest() {
+            let reason =
+                format!("another round would take {trial:.0} s, which the budget has not beside the final fit");
+            return self.settle(at, (round == 0).then_some(CandidateState::Dropped), Some(reason));
+        }
+        if self.stopped || self.bench.must_stop(self.planned, ahead)? {
+            self.stopped = true;
+            let reason = "the search was cut short by the clock".to_owned();
+            return self.settle(at, (round == 0).then_some(CandidateState::Dropped), Some(reason));
+        }
+        self.settle(at, Some(CandidateState::Running), None)?;
+        self.planned += trial;
+        self.paid.extend(self.entries[at].cost.features.clone());
+        let settings = Settings { epochs: self.entries[at].trial_epochs(), ..self.entries[at].settings.clone() };
+        let mut answers = vec![];
+        for fold in &self.question.schedule.rounds[round] {
+            match self.bench.fit(&settings, fold) {
+                Ok((logits, seconds)) => {
+                    self.entries[at].told.seconds += seconds;
+                    answers.push(logits);
+                }
+                Err(error) if ends_the_run(&error) => return Err(error),
+                Err(error) => return self.settle(at, Some(CandidateState::Failed), Some(error.sentence())),
+            }
+        }
+        let Question { labels, n_classes, schedule, .. } = *self.question;
+        self.entries[at].finish_round(answers, schedule, labels, n_classes);
+        self.settle(at, Some(CandidateState::Tried), None)
+    }
+
+    /// Gives a candidate its new state and tells it.
+    fn settle(&mut self, at: usize, state: Option<CandidateState>, reason: Option<String>) -> Result<()> {
+        let told = &mut self.entries[at].told;
+        told.state = state.unwrap_or(told.state);
+        told.reason = reason;
+        self.bench.tell(told)
+    }
+
+    /// Round after round, drops the worse half of the candidates and tries the others more.
+    fn halve(&mut self) -> Result<()> {
+        for round in 1..self.schedule().rounds.len() {
+            let mut alive = ranking(&self.entries, self.schedule());
+            alive.retain(|&at| self.entries[at].told.state == CandidateState::Tried);
+            let kept = alive.len().div_ceil(2);
+            for &at in &alive[kept..] {
+                let reason = "others were better after as many rounds".to_owned();
+                self.settle(at, Some(CandidateState::Dropped), Some(reason))?;
+            }
+            for &at in &alive[..kept] {
+                self.try_round(at, round)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn conclude(mut self) -> Result<Found> {
+        let Question { schedule, budget_seconds, .. } = *self.question;
+        let rest = self.rest();
+        let choice = choice::choose(&self.entries, schedule, |entry| entry.cost.fit_seconds <= rest);
+        let (chosen, sentence) = match choice {
+            Some(choice) => (choice.chosen, choice.sentence),
+            None => {
+                let cheapest = self.cheapest()?;
+                (cheapest, choice::untried(&self.entries[cheapest].settings, budget_seconds))
+            }
+        };
+        self.settle(chosen, Some(CandidateState::Chosen), None)?;
+        let order = ranking(&self.entries, schedule);
+        let others = (0..self.entries.len()).filter(|at| !order.contains(at));
+        let behind = order.iter().copied().chain(others).filter(|&at| at != chosen);
+        let leaderboard = [chosen].into_iter().chain(behind).map(|at| self.entries[at].told.clone()).collect();
+        let (rows, logits) = self.entries[chosen].held_out(schedule);
+        let settings = self.entries[chosen].settings.clone();
+        Ok(Found { settings, leaderboard, sentence, notes: self.notes(chosen), rows, logits })
+    }
+
+    /// What is taken where nothing could be tried.
+    fn cheapest(&self) -> Result<usize> {
+        let whole = |at: usize| self.unpaid_seconds(&self.entries[at]) + self.entries[at].cost.fit_seconds;
+        let usable = (0..self.entries.len()).filter(|&at| self.entries[at].told.state != CandidateState::Failed);
+        usable.min_by(|&a, &b| whole(a).total_cmp(&whole(b))).ok_or_else(|| {
+            let reasons = self.entries.iter().filter_map(|entry| entry.told.reason.clone());
+            TrainerError::Settings(reasons.collect())
+        })
+    }
+
+    fn notes(&self, chosen: usize) -> Vec<String> {
+        let mut notes = vec![];
+        if self.stopped {
+            notes.push(
+                "The machine was slower than the search had planned with, so it was cut short by the clock: on another \
+                 machine, or at another time, the same run may come to another model."
+                    .to_owned(),
+            );
+        }
+        let whole = self.unpaid_seconds(&self.entries[chosen]) + self.entries[chosen].cost.fit_seconds;
+        if whole > self.rest() {
+            notes.push(format!(
+                "A budget of {} s is too short for this many pictures: the least that can be done takes about {whole:.0} s.",
+                self.question.budget_seconds
+            ));
+        }
+        let effort = self.entries[chosen].effort;
+        if effort < 1.0 && self.entries[chosen].was_tried() {
+            notes.push(format!(
+                "The budget allowed for trials with {} of {} epochs: the published model had more training than its figures \
+                 on the leaderboard.",
+                self.entries[chosen].trial_epochs(),
+                self.entries[chosen].settings.epochs
+            ));
+        }
+        notes
+    }
+}
+
+/// A candidate that cannot be built at all.
+fn failed(number: u32, settings: &Settings, error: &TrainerError) -> Entry {
+    let nothing = Cost { features: None, features_seconds: 0.0, fit_seconds: 0.0, per_picture: 0 };
+    let mut entry = Entry::new(number, settings.clone(), nothing);
+    entry.told.state = CandidateState::Failed;
+    entry.told.reason = Some(error.sentence());
+    entry
+}

@@ -1,0 +1,227 @@
+//! Which candidates the search considers, in which order: cheap ones first, then variants of what did best.
+
+use api::train::{Family, Hyperparameters, Settings};
+
+/// Fewer pictures than this are not enough for a network from scratch to be worth much where there is a backbone.
+const LEAST_FOR_SCRATCH: usize = 1000;
+
+/// Sides in pixels at which a backbone may see pictures, from the most accurate to the fastest.
+const SIZES: [u32; 5] = [224, 160, 128, 96, 64];
+
+/// A candidate in several forms, the best one first; the first that the budget allows for is tried.
+pub type Proposal = Vec<Settings>;
+
+/// A backbone as far as candidates go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub name: String,
+    /// The only side in pixels that it can see; nothing where any will do.
+    pub fixed_size: Option<u32>,
+    /// Whether its blocks can be trained on.
+    pub is_trainable: bool,
+}
+
+/// What the candidates follow from.
+#[derive(Clone, Debug)]
+pub struct Proposals {
+    /// What was stated for all of them.
+    pub stated: Hyperparameters,
+    /// Installed backbones.
+    pub backbones: Vec<Known>,
+    /// Longer side of the dataset's pictures.
+    pub picture_side: u32,
+    /// Pictures of the final fit.
+    pub n_pictures: usize,
+}
+
+impl Proposals {
+    /// The candidates of one wave; nothing after the last one.
+    ///
+    /// `best` is the best candidate until now.
+    pub fn wave(&self, number: usize, best: Option<&Settings>) -> Option<Vec<Proposal>> {
+        let heads = self.backbones().map(|backbone| self.shrinking_head(self.of(Family::Linear, backbone)));
+        match number {
+            0 => Some(heads.chain(self.scratch_is_promising().then(|| self.scratch()).into_iter().flatten()).collect()),
+            1 => Some(self.around(best)),
+            2 => Some(if self.scratch_is_promising() { vec![] } else { self.scratch() }),
+            _ => None,
+        }
+    }
+
+    fn of(&self, family: Family, backbone: &Known) -> Settings {
+        let input_size = backbone.fixed_size.or(self.stated.input_size);
+        let stated = Hyperparameters { backbone: Some(backbone.name.clone()), input_size, ..self.stated.clone() };
+        stated.settings(family, self.picture_side)
+    }
+
+    /// Those that candidates may be built on.
+    fn backbones(&self) -> impl Iterator<Item = &Known> {
+        let stated = self.stated.backbone.as_ref();
+        self.backbones.iter().filter(move |backbone| stated.is_none_or(|name| *name == backbone.name))
+    }
+
+    fn has_fixed_size(&self, settings: &Settings) -> bool {
+        let is_it = |backbone: &&Known| settings.backbone.as_ref() == Some(&backbone.name);
+        self.stated.input_size.is_some() || self.backbones.iter().find(is_it).is_some_and(|it| it.fixed_size.is_some())
+    }
+
+    fn scratch_is_promising(&self) -> bool {
+        self.n_pictures >= LEAST_FOR_SCRATCH || self.backbones.is_empty()
+    }
+
+    /// Networks from scratch; none where a backbone was asked for.
+    fn scratch(&self) -> Vec<Proposal> {
+        if self.stated.backbone.is_some() {
+            return vec![];
+        }
+        let of = |family| self.stated.settings(family, self.picture_side);
+        [Family::SeparableCnn, Family::Cnn].map(|family| self.shortening(of(family))).into()
+    }
+
+    /// Variants of the best head, and the backbone under it trained on.
+    fn around(&self, best: Option<&Settings>) -> Vec<Proposal> {
+        let backbone =
+            best.and_then(|best| self.backbones.iter().find(|known| best.backbone.as_ref() == Some(&known.name)));
+        let (Some(best), Some(backbone)) = (best, backbone) else { return vec![] };
+        let mut proposals = vec![];
+        if self.stated.learning_rate.is_none() {
+            let learning_rate = (best.learning_rate * 3.0).min(1.0);
+            proposals.push(vec![Settings { learning_rate, ..best.clone() }]);
+        }
+        let hidden = Settings { input_size: best.input_size, ..self.of(Family::Mlp, backbone) };
+        proposals.push(vec![hidden]);
+        if !self.has_fixed_size(best)
+            && let Some(&input_size) = SIZES.iter().find(|&&size| size < best.input_size)
+        {
+            proposals.push(vec![Settings { input_size, ..best.clone() }]);
+        }
+        if backbone.is_trainable {
+            let tuned = self.shrinking(self.of(Family::FineTune, backbone));
+            let shorter = tuned.iter().flat_map(|settings| self.shortening(settings.clone()).into_iter().take(2));
+            proposals.push(shorter.collect());
+        }
+        proposals
+    }
+
+    /// The same at smaller and smaller input sizes, and in the end without variants of the pictures.
+    fn shrinking(&self, settings: Settings) -> Proposal {
+        let mut forms = vec![settings.clone()];
+        if !self.has_fixed_size(&settings) {
+            let smaller = SIZES.into_iter().filter(|&size| size < settings.input_size);
+            forms.extend(smaller.map(|input_size| Settings { input_size, ..settings.clone() }));
+        }
+        if self.stated.augmentation.is_none()
+            && settings.family != Family::FineTune
+            && let Some(last) = forms.last()
+        {
+            forms.push(Settings { augmentation: api::train::Augmentation::None, ..last.clone() });
+        }
+        forms
+    }
+
+    /// A head at smaller and smaller input sizes, each with all, a quarter and an eighth of its epochs: steps on many
+    /// pictures cost more than features.
+    fn shrinking_head(&self, settings: Settings) -> Proposal {
+        let forms = self.shrinking(settings);
+        let shorter = |settings: Settings| {
+            let forms = self.shortening(settings);
+            [0, 2, 3].into_iter().filter_map(move |halvings| forms.get(halvings).cloned())
+        };
+        forms.into_iter().flat_map(shorter).collect()
+    }
+
+    /// The same with fewer and fewer epochs.
+    fn shortening(&self, settings: Settings) -> Proposal {
+        let mut forms = vec![settings];
+        while self.stated.epochs.is_none()
+            && let Some(last) = forms.last()
+            && last.epochs > 1
+        {
+            let epochs = last.epochs / 2;
+            forms.push(Settings { epochs, ..last.clone() });
+        }
+        forms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposals(n_pictures: usize, backbones: &[&str], stated: Hyperparameters) -> Proposals {
+        let known = |name: &&str| Known { name: (*name).to_owned(), fixed_size: None, is_trainable: true };
+        let backbones = backbones.iter().map(known).collect();
+        Proposals { stated, backbones, picture_side: 32, n_pictures }
+    }
+
+    fn families(wave: &[Proposal]) -> Vec<Family> {
+        wave.iter().map(|forms| forms[0].family).collect()
+    }
+
+    #[test]
+    fn few_pictures_begin_with_heads_and_end_with_networks_from_scratch() {
+        let few = proposals(200, &["a", "b"], Hyperparameters::default());
+        let first = few.wave(0, None).expect("a first wave");
+        assert_eq!(families(&first), [Family::Linear, Family::Linear]);
+        let best = first[1][0].clone();
+        let second = few.wave(1, Some(&best)).expect("a second wave");
+        assert!(second.iter().flatten().all(|settings| settings.backbone.as_deref() == Some("b")));
+        assert_eq!(*families(&second).last().expect("candidates"), Family::FineTune, "the costliest comes last");
+        assert_eq!(families(&few.wave(2, Some(&best)).expect("a third wave")), [Family::SeparableCnn, Family::Cnn]);
+        assert_eq!(few.wave(3, Some(&best)), None);
+    }
+
+    #[test]
+    fn many_pictures_or_no_backbone_begin_with_networks_from_scratch_too() {
+        let many = proposals(5000, &["a"], Hyperparameters::default());
+        let wave = many.wave(0, None).expect("a first wave");
+        assert_eq!(families(&wave), [Family::Linear, Family::SeparableCnn, Family::Cnn]);
+        let bare = proposals(50, &[], Hyperparameters::default());
+        let wave = bare.wave(0, None).expect("a first wave");
+        assert_eq!(families(&wave), [Family::SeparableCnn, Family::Cnn]);
+        assert_eq!(bare.wave(1, Some(&wave[0][0])), Some(vec![]));
+    }
+
+    #[test]
+    fn forms_shrink_and_shorten_towards_what_any_budget_allows() {
+        let wave = proposals(5000, &["a"], Hyperparameters::default()).wave(0, None).expect("a first wave");
+        let heads: Vec<_> = wave[0].iter().map(|settings| (settings.input_size, settings.epochs)).collect();
+        assert_eq!(heads[..4], [(224, 60), (224, 15), (224, 7), (160, 60)]);
+        assert_eq!(heads[heads.len() - 1], (64, 7));
+        assert!(wave[2].windows(2).all(|pair| pair[1].epochs < pair[0].epochs));
+        assert_eq!(wave[2].last().map(|settings| settings.epochs), Some(1));
+    }
+
+    #[test]
+    fn a_backbone_of_one_size_is_asked_at_that_size_and_trained_on_only_where_it_can_be() {
+        let mut proposals = proposals(200, &["mine"], Hyperparameters::default());
+        proposals.backbones[0].fixed_size = Some(227);
+        proposals.backbones[0].is_trainable = false;
+        let first = proposals.wave(0, None).expect("a first wave");
+        let second = proposals.wave(1, Some(&first[0][0])).expect("a second wave");
+        for settings in first.iter().chain(&second).flatten() {
+            assert_eq!(settings.input_size, 227);
+            assert_ne!(settings.family, Family::FineTune);
+        }
+    }
+
+    #[test]
+    fn what_is_stated_is_kept_by_every_candidate() {
+        let stated = Hyperparameters {
+            backbone: Some("b".into()),
+            input_size: Some(96),
+            epochs: Some(7),
+            learning_rate: Some(0.05),
+            seed: Some(9),
+            ..Hyperparameters::default()
+        };
+        let proposals = proposals(5000, &["a", "b"], stated);
+        let best = proposals.wave(0, None).expect("a first wave")[0][0].clone();
+        for settings in (0..3).filter_map(|number| proposals.wave(number, Some(&best))).flatten().flatten() {
+            assert_eq!(settings.backbone.as_deref(), Some("b"));
+            assert_eq!((settings.input_size, settings.epochs, settings.seed), (96, 7, 9));
+            assert_eq!(settings.learning_rate, 0.05);
+        }
+    }
+}

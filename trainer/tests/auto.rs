@@ -1,0 +1,248 @@
+//! Searches, crashes and comparisons of versions, with the trainer as a process.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
+};
+
+use api::{
+    PreprocessSpec,
+    dataset::Split,
+    train::{CandidateState, Family, Hyperparameters, PicturePrediction, Progress, RunState},
+};
+use store::{Dataset, Run, Volumes};
+
+/// Volumes in a folder of their own, with one dataset of stripes.
+struct Place {
+    _root: tempfile::TempDir,
+    volumes: Volumes,
+    dataset: Dataset,
+}
+
+impl Place {
+    fn new(per_class: [usize; 3]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = Volumes::under(root.path());
+        volumes.create().unwrap();
+        let dataset = common::stripes(&volumes, PreprocessSpec::square(16), per_class);
+        Self { _root: root, volumes, dataset }
+    }
+
+    fn run(&self, hyperparameters: Hyperparameters) -> Run {
+        self.volumes.create_run(&self.dataset.manifest.id, "stripes", hyperparameters).unwrap()
+    }
+
+    fn trainer(&self, run: &Run) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fovea-trainer"));
+        command.arg("--spec").arg(run.spec_path());
+        command.arg("--datasets").arg(self.volumes.volume1()).arg("--models").arg(self.volumes.volume2());
+        // However busy the machine is, the clock decides nothing here.
+        command.args(["--search-overrun", "1000", "--checkpoint-seconds", "0"]);
+        command.env("ORT_DYLIB_PATH", common::library()).env_remove("FOVEA_BACKBONES");
+        command
+    }
+
+    fn finish(&self, run: &Run) -> Output {
+        let output = self.trainer(run).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output
+    }
+
+    fn train(&self, hyperparameters: Hyperparameters) -> Run {
+        let run = self.run(hyperparameters);
+        self.finish(&run);
+        run
+    }
+
+    /// Kills the trainer of a run as soon as it has told this.
+    fn kill_after(&self, run: &Run, told: impl Fn(&Progress) -> bool) {
+        let mut trainer = self.trainer(run).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(trainer.stdout.take().unwrap()).lines();
+        let heard = lines.any(|line| told(&serde_json::from_str(&line.unwrap()).unwrap()));
+        trainer.kill().unwrap();
+        trainer.wait().unwrap();
+        assert!(heard, "the trainer ended before it could be killed");
+        assert_eq!(run.written_status().unwrap().state, RunState::Running);
+    }
+
+    /// The network that a run published.
+    fn network(&self, run: &Run) -> Vec<u8> {
+        let version = run.status().unwrap().version.unwrap();
+        fs::read(self.volumes.version("stripes", version).unwrap().onnx()).unwrap()
+    }
+}
+
+/// A search over the two networks from scratch, each short.
+fn searched() -> Hyperparameters {
+    Hyperparameters { epochs: Some(3), budget_seconds: Some(600.0), ..Hyperparameters::default() }
+}
+
+fn stated() -> Hyperparameters {
+    Hyperparameters { family: Some(Family::SeparableCnn), epochs: Some(6), ..Hyperparameters::default() }
+}
+
+#[test]
+fn a_search_publishes_the_best_with_its_leaderboard_and_what_every_picture_was_taken_for() {
+    let place = Place::new([20, 6, 12]);
+    let run = place.train(searched());
+    let results = run.results().unwrap().unwrap();
+    assert_eq!(results.leaderboard[0].state, CandidateState::Chosen);
+    assert_eq!(results.leaderboard[0].settings.family, results.settings.family);
+    let families: Vec<_> = results.leaderboard.iter().map(|candidate| candidate.settings.family).collect();
+    assert!(families.contains(&Family::Cnn) && families.contains(&Family::SeparableCnn), "{families:?}");
+    assert!(results.choice.unwrap().contains("-fold cross-validation"));
+    assert_eq!((results.val_accuracy, results.val_loss).0, results.leaderboard[0].val_accuracy);
+    assert!(results.test_accuracy.unwrap() > 0.5 && results.model_bytes > 0);
+    assert!(results.milliseconds_per_picture.unwrap() > 0.0);
+    let calibration = results.calibration.unwrap();
+    assert_eq!(calibration.pictures, 52, "every picture of train and validation was left out of one fit");
+    assert_eq!(calibration.bins.iter().map(|bin| bin.count).sum::<u64>(), 24);
+    let version = place.volumes.version("stripes", 1).unwrap();
+    assert_eq!(version.manifest.doubt, calibration.doubt);
+    assert!(calibration.doubt.is_some());
+
+    let text = fs::read_to_string(run.dir.join("predictions.jsonl")).unwrap();
+    let lines: Vec<PicturePrediction> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = place.dataset.pictures().unwrap();
+    assert_eq!(lines.len(), records.len());
+    assert!(lines.iter().zip(&records).all(|(line, record)| line.name == record.name && line.label == record.label));
+    assert!(lines.iter().all(|line| line.held_out), "no picture is judged by a network that was fitted on it");
+    let right = lines.iter().filter(|line| line.split == Split::Test && line.predicted == line.label).count();
+    assert_eq!(right as f64 / 24.0, results.test_accuracy.unwrap());
+
+    let (told, _) = run.progress_from(0).unwrap();
+    let first = told.iter().position(|progress| matches!(progress, Progress::Candidate(_))).unwrap();
+    let epoch = told.iter().position(|progress| matches!(progress, Progress::Epoch(_))).unwrap();
+    assert!(first < epoch, "epochs are those of the final fit");
+    assert!(!run.dir.join("checkpoint").exists(), "a run that has ended needs no checkpoints");
+}
+
+#[test]
+fn the_same_data_and_seed_lead_a_search_to_the_same_file() {
+    let place = Place::new([12, 4, 0]);
+    let runs = [searched(), searched()].map(|asked| place.train(asked));
+    assert!(place.network(&runs[0]) == place.network(&runs[1]), "two runs with one seed made different files");
+}
+
+#[test]
+fn a_fit_whose_trainer_was_killed_ends_with_the_very_same_file() {
+    let place = Place::new([24, 6, 6]);
+    let whole = place.train(stated());
+    let run = place.run(stated());
+    place.kill_after(&run, |progress| matches!(progress, Progress::Epoch(metrics) if metrics.epoch == 3));
+    place.finish(&run);
+    assert!(place.network(&whole) == place.network(&run), "going on led to another network");
+
+    let (told, _) = run.progress_from(0).unwrap();
+    let resumed = told.iter().find_map(|progress| match progress {
+        Progress::Resumed { epoch, seconds } => Some((*epoch, *seconds)),
+        _ => None,
+    });
+    let (epoch, seconds) = resumed.unwrap();
+    assert!((2..=4).contains(&epoch), "gone on after epoch {epoch}");
+    assert!(seconds > 0.0);
+    let again = told.iter().skip_while(|progress| !matches!(progress, Progress::Resumed { .. }));
+    let epochs: Vec<u32> = again
+        .filter_map(|progress| match progress {
+            Progress::Epoch(metrics) => Some(metrics.epoch),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(epochs, (epoch + 1..=6).collect::<Vec<_>>());
+    let results = run.results().unwrap().unwrap();
+    assert_eq!(results.curves.len(), 6);
+    assert!(results.notes.iter().any(|note| note.contains("A trainer died")), "{:?}", results.notes);
+    assert_eq!(run.status().unwrap().attempts, 2);
+}
+
+#[test]
+fn a_search_whose_trainer_was_killed_ends_with_the_very_same_file() {
+    let place = Place::new([12, 4, 0]);
+    let whole = place.train(searched());
+    let run = place.run(searched());
+    place.kill_after(
+        &run,
+        |progress| matches!(progress, Progress::Candidate(candidate) if candidate.state == CandidateState::Tried),
+    );
+    let trials = fs::read_to_string(run.dir.join("checkpoint/trials.jsonl")).unwrap().lines().count();
+    assert!(trials >= 1);
+    place.finish(&run);
+    assert!(place.network(&whole) == place.network(&run), "going on led to another network");
+    let boards = [&whole, &run].map(|run| run.results().unwrap().unwrap().leaderboard);
+    let figures = boards.map(|board| board.into_iter().map(|c| (c.number, c.val_loss)).collect::<Vec<_>>());
+    assert_eq!(figures[0], figures[1]);
+}
+
+#[test]
+fn a_second_run_on_the_same_data_takes_features_from_the_cache_unless_they_are_damaged() {
+    let Some(backbones) = common::backbones() else {
+        println!("SKIPPED: no backbone is installed; run `cargo xtask setup`");
+        return;
+    };
+    let place = Place::new([8, 2, 0]);
+    let linear = Hyperparameters { family: Some(Family::Linear), input_size: Some(64), epochs: Some(3), ..stated() };
+    let train = || {
+        let run = place.run(linear.clone());
+        let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let (told, _) = run.progress_from(0).unwrap();
+        let is_computed =
+            |progress: &Progress| matches!(progress, Progress::Stage { stage, .. } if stage == "features");
+        (place.network(&run), told.iter().any(is_computed))
+    };
+    let (first, computed) = train();
+    assert!(computed);
+    let (second, computed) = train();
+    assert!(!computed && first == second, "the second run computes nothing and comes to the same");
+
+    for entry in fs::read_dir(place.volumes.volume1().join("cache/features")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let (third, computed) = train();
+    assert!(computed && first == third, "what is damaged is computed anew");
+}
+
+#[test]
+fn a_version_that_is_worse_than_the_one_in_use_stays_out_of_use() {
+    let place = Place::new([40, 6, 16]);
+    let learns = Hyperparameters { family: Some(Family::Cnn), epochs: Some(8), ..Hyperparameters::default() };
+    let first = place.train(learns).results().unwrap().unwrap();
+    let promotion = first.promotion.unwrap();
+    assert_eq!((promotion.promoted, promotion.compared_with), (true, None));
+    assert!(first.test_accuracy.unwrap() > 0.7, "{:?}", first.test_accuracy);
+
+    // Too slow to learn anything in one epoch.
+    let ignorant = Hyperparameters { epochs: Some(1), learning_rate: Some(1e-6), ..stated() };
+    let second = place.train(ignorant.clone()).results().unwrap().unwrap();
+    let promotion = second.promotion.unwrap();
+    assert!(!promotion.promoted, "{}", promotion.reason);
+    assert_eq!((promotion.compared_with, promotion.pictures), (Some(1), 32));
+    assert_eq!((promotion.present_accuracy, promotion.new_accuracy), (first.test_accuracy, second.test_accuracy));
+    assert_eq!(place.volumes.current("stripes").unwrap(), Some(1));
+    place.volumes.version("stripes", 2).unwrap().verify().unwrap();
+
+    let run = place.run(ignorant);
+    assert!(place.trainer(&run).args(["--margin", "1"]).status().unwrap().success());
+    assert_eq!(place.volumes.current("stripes").unwrap(), Some(3));
+}
+
+#[test]
+fn a_version_whose_pictures_are_of_another_size_is_replaced_without_a_comparison() {
+    let place = Place::new([8, 2, 12]);
+    let quick = Hyperparameters { epochs: Some(1), ..stated() };
+    place.train(quick.clone());
+    let other = common::stripes(&place.volumes, PreprocessSpec::square(20), [8, 2, 12]);
+    let run = place.volumes.create_run(&other.manifest.id, "stripes", quick).unwrap();
+    place.finish(&run);
+    let promotion = run.results().unwrap().unwrap().promotion.unwrap();
+    assert!(promotion.promoted && promotion.new_accuracy.is_none());
+    assert!(promotion.reason.contains("processed in another way"), "{}", promotion.reason);
+}

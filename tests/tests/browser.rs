@@ -1,4 +1,5 @@
-//! What a person does: upload an archive, press Train, watch, and classify three pictures, in a real browser.
+//! What a person does: upload an archive, press Train, watch the curves, look behind the confusion matrix, compare two
+//! runs, and classify three pictures, in a real browser.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
@@ -87,6 +88,48 @@ impl Page<'_> {
         }
     }
 
+    /// Trains a small network for so many epochs on the dataset whose page this is, publishes it under this name, and
+    /// returns the run's id.
+    async fn train(&self, model: &str, epochs: &str) -> String {
+        self.click("section[aria-labelledby=train] summary").await;
+        let family = self.element("section[aria-labelledby=train] [name=family]").await;
+        family.select_by_value("cnn").await.unwrap();
+        assert!(!self.element("[name=hidden_units]").await.is_displayed().await.unwrap(), "no field of another family");
+        for (name, value) in [("model", model), ("epochs", epochs), ("batch_size", "8"), ("input_size", "32")] {
+            let field = self.element(&format!("section[aria-labelledby=train] [name={name}]")).await;
+            field.clear().await.unwrap();
+            field.send_keys(value).await.unwrap();
+        }
+        self.click("section[aria-labelledby=train] button[type=submit]").await;
+        self.arrive("/runs/").await;
+        self.0.current_url().await.unwrap().path().trim_start_matches("/runs/").to_owned()
+    }
+
+    /// By how many pixels the page is wider than its window.
+    async fn unreachable_width(&self) -> i64 {
+        let script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        self.0.execute(script, vec![]).await.unwrap().as_i64().unwrap()
+    }
+
+    /// The last epoch that the live accuracy chart tells of, once it tells of one after `seen`.
+    async fn live_epoch(&self, seen: u32) -> u32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let told = self.0.find(Locator::Css("#live #accuracy-desc")).await;
+            let told = match told {
+                Ok(description) => description.prop("textContent").await.ok().flatten().unwrap_or_default(),
+                Err(_) => String::new(),
+            };
+            let epoch =
+                told.strip_prefix("Accuracy after epoch ").and_then(|rest| rest.split(':').next()?.parse().ok());
+            if let Some(epoch) = epoch.filter(|epoch| *epoch > seen) {
+                return epoch;
+            }
+            assert!(Instant::now() < deadline, "no epoch after {seen}: {}", self.text("main").await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until the page's path begins with this.
     async fn arrive(&self, path: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -123,25 +166,57 @@ async fn a_person_trains_and_classifies_in_the_browser() {
     assert!(LABELS.iter().all(|label| classes.contains(label)), "{classes}");
     page.element(".samples img").await;
 
-    page.click("section[aria-labelledby=train] summary").await;
-    let family = page.element("section[aria-labelledby=train] [name=family]").await;
-    family.select_by_value("cnn").await.unwrap();
-    for (name, value) in [("epochs", "25"), ("batch_size", "8"), ("input_size", "32")] {
-        let field = page.element(&format!("section[aria-labelledby=train] [name={name}]")).await;
-        field.clear().await.unwrap();
-        field.send_keys(value).await.unwrap();
-    }
-    page.click("section[aria-labelledby=train] button[type=submit]").await;
-
-    page.arrive("/runs/").await;
+    let dataset = browser.current_url().await.unwrap();
+    let first = page.train("classifier", "40").await;
     page.element("#live progress").await;
+    // Marked now, gone if the page were loaded anew: the curves grow without that.
+    browser.execute("window.isTheSamePage = true", vec![]).await.unwrap();
+    let early = page.live_epoch(0).await;
+    page.live_epoch(early).await;
+    assert_eq!(browser.execute("return window.isTheSamePage", vec![]).await.unwrap(), json!(true));
+    let line = page.element("#live #figure-loss polyline").await.attr("points").await.unwrap().unwrap();
+    assert!(line.split(' ').count() > 1, "{line}");
     // The live page turns into the results by itself.
     page.element("#confusion").await;
     let results = page.text("main").await;
-    assert!(results.contains("Test accuracy"), "{results}");
+    assert!(results.contains("Test accuracy") && results.contains("Calibration"), "{results}");
+    assert_eq!(page.unreachable_width().await, 0, "the page does not scroll sideways");
+
+    // A cell of the confusion matrix opens as many pictures as it counts, each of which is there.
+    let cell = page.element(".confusion td.hit a").await;
+    let count: usize = cell.text().await.unwrap().parse().unwrap();
+    cell.click().await.unwrap();
+    page.arrive(&format!("/runs/{first}/pictures")).await;
+    page.element(".pictures img").await;
+    let behind = browser.find_all(Locator::Css(".pictures img")).await.unwrap();
+    assert_eq!(behind.len(), count);
+    let loaded = "const img = document.querySelector('.pictures img'); await img.decode(); return img.naturalWidth";
+    let width =
+        browser.execute_async(&format!("(async () => {{ {loaded} }})().then(arguments[0])"), vec![]).await.unwrap();
+    assert!(width.as_u64().unwrap() > 0);
+
+    browser.goto(dataset.as_str()).await.unwrap();
+    let second = page.train("trial", "3").await;
+    page.element("#confusion").await;
+    browser.goto(&format!("{}/runs", house.web)).await.unwrap();
+    for run in [&second, &first] {
+        page.click(&format!("input[name=run][value='{run}']")).await;
+    }
+    page.click("form[action='/compare'] button").await;
+    page.element("#differences").await;
+    let compared = page.text(".comparison").await;
+    assert!(compared.contains("Epochs") && compared.contains("differs"), "{compared}");
+    assert_eq!(
+        browser.find_all(Locator::Css("#figure-loss polyline")).await.unwrap().len(),
+        2,
+        "both curves in one chart"
+    );
+    page.element("tr.same").await;
+    page.click(".only-differences").await;
+    assert!(!page.element("tr.same").await.is_displayed().await.unwrap());
 
     house.wait_for_version(1).await.unwrap();
-    page.click("main a[href='/inference_page']").await;
+    browser.goto(&format!("{}/inference_page", house.web)).await.unwrap();
     page.arrive("/inference_page").await;
     let chosen: Vec<String> = LABELS
         .iter()

@@ -31,6 +31,8 @@ pub struct Form {
     pub backbones: Vec<Choice>,
     /// Choices of the augmentation.
     pub augmentations: Vec<Choice>,
+    /// Whether the mirrored picture is looked at too.
+    pub mirrored: Vec<Choice>,
     /// Everything else that is a number.
     pub numbers: Vec<Number>,
     /// Registry name to publish under.
@@ -145,6 +147,9 @@ impl Form {
                 .into_iter()
                 .chain(AUGMENTATIONS.iter().map(change))
                 .collect(),
+            mirrored: [("", "default"), ("yes", "yes, at twice the cost"), ("no", "no")]
+                .map(|(value, text)| Choice::new(value, text, typed_of("mirrored")))
+                .into(),
             model: typed.get("model").cloned().unwrap_or_else(|| default_model.to_owned()),
             errors: wrong.iter().filter(|sentence| !beside(sentence)).cloned().collect(),
             numbers,

@@ -69,7 +69,7 @@ pub async fn tidy(state: &AppState) -> Result<Deleted> {
 fn delete_versions(volumes: &Volumes, kept: usize, status: &Status) -> Result<Vec<(String, u32)>> {
     let mut unended = BTreeSet::new();
     for run in volumes.runs()? {
-        if !run.written_status().is_ok_and(|status| status.state.is_final()) {
+        if !run.status().is_ok_and(|status| status.state.is_final()) {
             unended.insert(run.spec.run);
         }
     }
@@ -99,7 +99,7 @@ fn delete_runs(volumes: &Volumes, kept: usize) -> Result<Vec<String>> {
         }
     }
     let ended = volumes.runs()?.into_iter();
-    let ended = ended.filter(|run| run.written_status().is_ok_and(|status| status.state.is_final()));
+    let ended = ended.filter(|run| run.status().is_ok_and(|status| status.state.is_final()));
     let mut deleted = vec![];
     for run in ended.skip(kept).filter(|run| !needed.contains(run.id())) {
         if is_gone(volumes.delete_run(run.id()))? {

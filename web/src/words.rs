@@ -31,6 +31,13 @@ pub fn points(difference: impl Borrow<f64>) -> String {
     format!("{:.1} percentage points", 100.0 * difference.borrow())
 }
 
+/// `3,412,345`.
+pub fn thousands(n: impl Borrow<u64>) -> String {
+    let digits = n.borrow().to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
 /// `12.3 MB`.
 pub fn bytes(bytes: impl Borrow<u64>) -> String {
     ByteSize::b(*bytes.borrow()).display().si().to_string()
@@ -88,7 +95,7 @@ pub fn count(n: impl Borrow<u64>, one: &str, many: &str) -> String {
 }
 
 /// How many runs begin before one that waits.
-pub fn ahead(n: impl Borrow<u64>) -> String {
+pub fn ahead(n: impl Borrow<usize>) -> String {
     match *n.borrow() {
         0 => "the next to begin".to_owned(),
         1 => "1 run is in front of it".to_owned(),
@@ -200,7 +207,7 @@ pub fn family(family: impl Borrow<Family>) -> &'static str {
     match family.borrow() {
         Family::Linear => "linear head on a backbone",
         Family::Mlp => "head with a hidden layer on a backbone",
-        Family::FineTune => "backbone trained on",
+        Family::FineTune => "fine-tuned backbone",
         Family::SeparableCnn => "fast CNN from scratch",
         Family::Cnn => "small CNN from scratch",
     }
@@ -219,6 +226,7 @@ pub fn figure(name: &str) -> String {
         "budget_seconds" => "Time for the search",
         "learning_rate" => "Peak learning rate",
         "augmentation" => "Random changes",
+        "mirrored" => "Looks at the mirrored picture too",
         "clip_norm" => "Longest gradient",
         "weight_average" => "Average of weights",
         "input_size" => "Side that the network sees, in pixels",
@@ -297,6 +305,15 @@ mod tests {
     fn times_are_told_to_the_minute_and_foreign_texts_stay() {
         assert_eq!(minute("2026-11-23T06:45:12Z"), "2026-11-23 06:45 UTC");
         assert_eq!(minute("später"), "später");
+    }
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        assert_eq!([0, 999, 1000, 3_412_345].map(thousands), ["0", "999", "1,000", "3,412,345"]);
+        assert_eq!([1_500, 13_600_000].map(bytes), ["1.5 kB", "13.6 MB"]);
+        assert_eq!([0, 1, 2].map(ahead), ["the next to begin", "1 run is in front of it", "2 runs are in front of it"]);
+        assert_eq!(figure("val_loss"), "Validation loss");
+        assert_eq!(figure("weight_decay"), "Weight decay");
     }
 
     #[test]

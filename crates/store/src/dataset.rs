@@ -88,7 +88,7 @@ impl Volumes {
             return Err(StoreError::NotFound { what: "dataset", name: id.to_owned() });
         }
         let users = self.runs()?.into_iter().filter(|run| run.spec.dataset == id);
-        let mut open = users.filter(|run| !run.written_status().is_ok_and(|status| status.state.is_final()));
+        let mut open = users.filter(|run| !run.status().is_ok_and(|status| status.state.is_final()));
         if let Some(run) = open.next() {
             let because = format!("run {} uses it and has not ended; wait for its end, or cancel it", run.id());
             return Err(StoreError::InUse { what: "dataset", name: id.to_owned(), because });

@@ -7,7 +7,7 @@ use api::{
     disk::{DiskUse, Used, UsedByVersion, Volume},
 };
 
-use crate::{Result, StoreError, Volumes};
+use crate::{CACHE, Result, StoreError, Volumes};
 
 impl Volumes {
     /// What everything takes, and what room is left.
@@ -22,15 +22,15 @@ impl Volumes {
                 versions.push(UsedByVersion { model, version: version.manifest.version, bytes });
             }
         }
-        let staging2 = if self.staging2() == self.staging1() { 0 } else { bytes_under(&self.staging2()) };
+        let both = |of_1: &Path, of_2: &Path| bytes_under(of_1) + if of_1 == of_2 { 0 } else { bytes_under(of_2) };
         Ok(DiskUse {
             datasets,
             runs,
             versions,
             backbones_bytes: bytes_under(&self.backbones_dir()),
-            cache_bytes: bytes_under(&self.cache_dir()),
+            cache_bytes: both(&self.cache_dir(), &self.volume2().join(CACHE)),
             artefacts_bytes: bytes_under(&self.volume2().join("artefacts")),
-            half_made_bytes: bytes_under(&self.staging1()) + staging2,
+            half_made_bytes: both(&self.staging1(), &self.staging2()),
             volumes: vec![room(1, self.volume1())?, room(2, self.volume2())?],
         })
     }

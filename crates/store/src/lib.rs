@@ -29,6 +29,9 @@ pub use run::{MAX_ATTEMPTS, Run, RunLock};
 /// Result of this crate.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
+/// Folder of what can be computed again, on volume 1 or, where a trainer may not write there, on volume 2.
+const CACHE: &str = "cache";
+
 /// The two volumes. On a laptop both are the same folder; in a cluster they are two mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volumes {
@@ -80,7 +83,7 @@ impl Volumes {
 
     /// `<volume 1>/cache`: what can be computed again, and may be deleted at any time.
     pub fn cache_dir(&self) -> PathBuf {
-        self.datasets.join("cache")
+        self.datasets.join(CACHE)
     }
 
     /// Where half-made things of volume 1 lie; on the same file system as `datasets`, so that a rename publishes them.

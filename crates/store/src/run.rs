@@ -92,7 +92,9 @@ impl Volumes {
             StoreError::Busy(_) => unended(),
             other => other,
         })?;
-        if !run.written_status()?.state.is_final() {
+        // The lock is ours, so one that says it is running has lost its trainer.
+        let written = run.written_status()?;
+        if written.state == RunState::Queued || run.may_go_on(&written) {
             return Err(unended());
         }
         atomic::remove(&self.staging2(), &run.dir)?;

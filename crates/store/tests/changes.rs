@@ -89,6 +89,12 @@ fn a_run_is_deleted_only_after_its_end() {
     let lock = run.lock().unwrap();
     in_use(volumes.delete_run(run.id()));
     drop(lock);
+    let mut died = run.written_status().unwrap();
+    died.state = RunState::Running;
+    run.write_status(&died).unwrap();
+    in_use(volumes.delete_run(run.id()));
+    died.attempts = store::MAX_ATTEMPTS;
+    run.write_status(&died).unwrap();
     volumes.delete_run(run.id()).unwrap();
     assert!(matches!(volumes.delete_run(run.id()), Err(StoreError::NotFound { .. })));
     assert!(volumes.runs().unwrap().is_empty());

@@ -10,6 +10,7 @@ const LEFT: f64 = 58.0;
 const RIGHT: f64 = 348.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 190.0;
+const LEGEND_ROW: f64 = 18.0;
 
 /// Looks of series: colour, dashes and shape of dots differ together. There are as many as a chart may have.
 const LOOKS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -52,6 +53,8 @@ pub enum SeriesKind {
 #[template(path = "chart/plot.svg", escape = "html")]
 pub struct Plot {
     pub(super) frame: Frame,
+    /// By how much further rows of the legend push the axes down.
+    down: f64,
     label_x: &'static str,
     label_y: &'static str,
     marks_x: Vec<Mark>,
@@ -72,7 +75,7 @@ struct Drawn {
     name: String,
     look: &'static str,
     /// Where its entry of the legend begins.
-    legend: f64,
+    legend: (f64, f64),
     line: Option<String>,
     stems: Vec<[String; 3]>,
     dots: Vec<(String, String)>,
@@ -87,7 +90,7 @@ impl Draft<'_> {
     pub fn draw(self) -> Option<Drawing> {
         let x = |value: f64| LEFT + self.x.at(value) * (RIGHT - LEFT);
         let y = |value: f64| BOTTOM - self.y.at(value) * (BOTTOM - TOP);
-        let mut legend = LEFT;
+        let mut legend = (LEFT, 12.0);
         let mut series = vec![];
         for (one, look) in self.series.iter().zip(LOOKS) {
             let is_drawable = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
@@ -97,6 +100,10 @@ impl Draft<'_> {
             let joined = || points.iter().map(at).map(|(x, y)| format!("{x},{y}")).collect::<Vec<_>>().join(" ");
             let is_line = one.kind == SeriesKind::Line;
             let stem = |&&(h, v): &&(f64, f64)| [place(x(h)), place(y(v)), place(y(h))];
+            let entry = text_width(one.name) + if is_line { 40.0 } else { 30.0 };
+            if legend.0 > LEFT && legend.0 + entry > WIDTH {
+                legend = (LEFT, legend.1 + LEGEND_ROW);
+            }
             series.push(Drawn {
                 name: one.name.to_owned(),
                 look,
@@ -105,7 +112,7 @@ impl Draft<'_> {
                 stems: if one.kind == SeriesKind::Stems { points.iter().map(stem).collect() } else { vec![] },
                 dots: if is_line { vec![at(last)] } else { points.iter().map(at).collect() },
             });
-            legend += 40.0 + text_width(one.name);
+            legend.0 += entry;
         }
         if series.is_empty() {
             return None;
@@ -122,10 +129,11 @@ impl Draft<'_> {
                 id: self.id,
                 title: self.title.to_owned(),
                 description: self.description,
-                width: WIDTH.max(legend),
-                height: HEIGHT,
+                width: WIDTH,
+                height: HEIGHT + legend.1 - 12.0,
                 alone: false,
             },
+            down: legend.1 - 12.0,
             label_x: self.x.label,
             label_y: self.y.label,
             marks_x: self.x.marks().into_iter().map(mark_x).collect(),
@@ -209,6 +217,14 @@ mod tests {
         assert_eq!(plot.series.len(), 1);
         assert_eq!(plot.series[0].line.as_ref().map(|line| line.split(' ').count()), Some(2));
         assert_eq!(draft(vec![line(&[(1.0, f64::NAN)])]).draw(), None);
+    }
+
+    #[test]
+    fn a_legend_that_does_not_fit_goes_on_in_the_next_row() {
+        let long = || Series { name: "a rather long name", points: vec![(1.0, 0.5)], kind: SeriesKind::Line };
+        let Some(Drawing::Plot(plot)) = draft(vec![long(), long(), long()]).draw() else { panic!("three lines") };
+        assert_eq!(plot.series.iter().map(|one| one.legend.1).collect::<Vec<_>>(), [12.0, 30.0, 48.0]);
+        assert_eq!((plot.down, plot.frame.height), (36.0, HEIGHT + 36.0));
     }
 
     #[test]

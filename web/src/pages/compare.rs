@@ -1,6 +1,9 @@
 //! Two runs side by side.
 
-use api::compare::{Better, Comparison, Group, Row, Side, Unit, Value};
+use api::{
+    compare::{Better, Comparison, Group, Row, Side, Unit, Value},
+    train::Family,
+};
 use askama::Template;
 
 use super::Charts;
@@ -69,12 +72,16 @@ fn what(row: &Row) -> String {
 fn value(value: &Option<Value>, unit: &Unit) -> String {
     match (value, unit) {
         (None, _) => "–".into(),
-        (Some(Value::Text(text)), _) => text.clone(),
+        (Some(Value::Text(text)), _) => match Family::ALL.into_iter().find(|family| family.name() == text) {
+            Some(family) => words::family_short(family).to_owned(),
+            None => text.clone(),
+        },
         (Some(Value::Number(n)), Unit::Share) => words::percent(n),
         (Some(Value::Number(n)), Unit::Seconds) => words::seconds(n),
         (Some(Value::Number(n)), Unit::Milliseconds) => words::milliseconds(n),
         (Some(Value::Number(n)), Unit::Bytes) => words::bytes(n.max(0.0) as u64),
-        (Some(Value::Number(n)), Unit::None) if n.fract() == 0.0 || n.abs() < 1e-3 => n.to_string(),
+        (Some(Value::Number(n)), Unit::None) if n.fract() == 0.0 && *n >= 0.0 => words::thousands(*n as u64),
+        (Some(Value::Number(n)), Unit::None) if n.abs() < 1e-3 => n.to_string(),
         (Some(Value::Number(n)), Unit::None) => {
             let text = format!("{n:.4}");
             text.trim_end_matches('0').to_owned()

@@ -3,6 +3,7 @@
 mod card;
 mod compare;
 mod dataset;
+mod disk;
 mod functions;
 mod models;
 mod pictures;
@@ -22,6 +23,7 @@ pub use self::{
     card::Card,
     compare::Compare,
     dataset::{Dataset, Lookalike, Lookalikes, Rejects, Sample},
+    disk::Disk,
     functions::{FunctionView, Functions, FunctionsLive},
     models::{ListedVersion, Models, ModelsLive, NamedModel},
     pictures::Pictures,

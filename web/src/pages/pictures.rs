@@ -1,6 +1,6 @@
 //! The pictures behind a number of a run.
 
-use api::{dataset::Split, train::RunLabel};
+use api::dataset::Split;
 use askama::Template;
 
 use super::ShownPicture;
@@ -14,8 +14,6 @@ pub struct Pictures {
     pub nav: &'static str,
     /// The run.
     pub run: RunView,
-    /// What people call it.
-    pub label: RunLabel,
     /// Every class.
     pub labels: Vec<String>,
     /// What is looked for.

@@ -1,6 +1,6 @@
 //! The page of a run: live, then with what came out.
 
-use api::train::{Candidate, CandidateState, Results, RunLabel, Settings, Suspect};
+use api::train::{Candidate, CandidateState, Results, Settings, Suspect};
 use askama::Template;
 
 use super::Charts;
@@ -18,14 +18,8 @@ pub struct Run {
     pub nav: &'static str,
     /// The run.
     pub run: RunView,
-    /// The run that it repeats.
-    pub retry_of: Option<String>,
-    /// What people call it.
-    pub label: RunLabel,
     /// Why the label was not taken.
     pub label_error: Option<String>,
-    /// What it takes on the disk.
-    pub bytes: u64,
     /// Name of its dataset, or the id where the dataset is gone.
     pub dataset_name: String,
     /// How far it is.
@@ -45,7 +39,7 @@ pub struct Run {
 impl Run {
     /// Its name, or its id.
     fn title(&self) -> String {
-        title(&self.run, &self.label)
+        title(&self.run)
     }
 
     fn dataset_id(&self) -> &str {
@@ -60,8 +54,8 @@ impl Run {
 }
 
 /// A run's name, or its id.
-pub fn title(run: &RunView, label: &RunLabel) -> String {
-    if label.name.is_empty() { format!("Run {}", run.id) } else { label.name.clone() }
+pub fn title(run: &RunView) -> String {
+    if run.label.name.is_empty() { format!("Run {}", run.id) } else { run.label.name.clone() }
 }
 
 /// What a successful run has to show.
@@ -177,10 +171,11 @@ pub fn settings(results: &Results) -> Vec<(&'static str, String)> {
     if s.trained_blocks > 0 {
         rows.push(("Trained blocks", s.trained_blocks.to_string()));
     }
+    rows.push(("Looks at the mirrored picture too", if s.mirrored { "yes" } else { "no" }.into()));
     rows.push(("Patience", if s.patience == 0 { "never stops early".into() } else { s.patience.to_string() }));
     rows.push(("Seed", s.seed.to_string()));
     rows.push(("Optimiser", results.model_params.optimizer.clone()));
-    rows.push(("Weights", results.parameters.to_string()));
+    rows.push(("Weights", words::thousands(results.parameters)));
     rows
 }
 

@@ -1,6 +1,6 @@
 //! The list of runs.
 
-use api::train::{Results, RunLabel, RunState};
+use api::train::{Results, RunState};
 use askama::Template;
 use jiff::Timestamp;
 
@@ -22,16 +22,10 @@ pub struct Runs {
 pub struct ListedRun {
     /// The run.
     pub view: RunView,
-    /// What people call it.
-    pub label: RunLabel,
     /// What came out.
     pub results: Option<Results>,
     /// Name of its dataset, or the id where the dataset is gone.
     pub dataset_name: String,
-    /// What it takes on the disk.
-    pub bytes: u64,
-    /// Queued runs that begin before it, if it waits.
-    pub ahead: Option<u64>,
 }
 
 impl ListedRun {

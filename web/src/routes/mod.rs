@@ -100,6 +100,8 @@ pub fn app(state: AppState) -> Router {
         .route("/models", get(models_page::models))
         .route("/models/live", get(models_page::live))
         .route("/models/{name}/{version}", get(models_page::card))
+        .route("/models/{name}/{version}/delete", post(models_page::delete))
+        .route("/disk", get(disk::page))
         .route("/models/{name}/{version}/charts/{file}", get(models_page::chart))
         .route("/models/{name}/current", post(models_page::publish))
         .route("/functions", get(functions_page::functions))

@@ -258,28 +258,52 @@ pub(super) async fn publish(state: &AppState, name: &str, version: u32, percent:
         return Err(WebError::refused(ErrorCode::Unprocessable, message));
     }
     store::check_name("model", name)?;
-    log_choice(state, name, version, percent).await;
+    let known = known_before(state, name, version).await;
     match state.functions.publish(name, version, percent).await {
         Err(WebError::Store(StoreError::NotFound { .. })) => {
             Err(WebError::not_found(format!("model {name} has no version {version}")))
         }
-        other => other,
+        Err(other) => Err(other),
+        Ok(()) => {
+            log_choice(name, version, percent, known);
+            Ok(())
+        }
     }
 }
 
-/// Who was put into use by hand can be read in the log, and what the run said about it.
-async fn log_choice(state: &AppState, name: &str, version: u32, percent: u32) {
-    let model = name.to_owned();
+/// The version in use, and what the run of another one decided about it.
+async fn known_before(state: &AppState, name: &str, version: u32) -> Result<(Option<u32>, Option<Promotion>)> {
+    let name = name.to_owned();
     let known = state.on_volumes(move |volumes| {
-        let verdict = volumes.version(&model, version)?.results()?.promotion;
-        Ok((volumes.current(&model)?, verdict))
+        Ok((volumes.current(&name)?, volumes.version(&name, version)?.results()?.promotion))
     });
-    match known.await {
+    known.await
+}
+
+/// What a person chose can be read in the log, and whether a run had decided otherwise.
+fn log_choice(model: &str, version: u32, percent: u32, known: Result<(Option<u32>, Option<Promotion>)>) {
+    match known {
         Ok((before, Some(Promotion { promoted: false, reason, .. }))) => {
             let gate = reason.as_str();
-            tracing::warn!(model = name, version, percent, before, gate, "a person overrides what the run decided");
+            tracing::warn!(
+                model,
+                version,
+                percent,
+                before,
+                gate,
+                "a person puts a version into use that its run held back"
+            );
         }
-        Ok((before, _)) => tracing::info!(model = name, version, percent, before, "a person chooses who serves"),
-        Err(error) => tracing::debug!(error = chain(&error), "a person chooses a version that cannot be read"),
+        Ok((before, _)) => tracing::info!(model, version, percent, before, "a person puts a version into use"),
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(
+                model,
+                version,
+                percent,
+                error,
+                "a person puts a version into use; its results cannot be read"
+            );
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     chart::{self, Figure},
     error::{Result, chain},
+    form::{self, Typed},
     functions::Usage,
     pages::{self, Charts, ListedVersion, NamedModel, page},
     state::AppState,
@@ -108,6 +109,17 @@ pub async fn card(State(state): State<AppState>, Path((name, version)): Path<(St
         })
     });
     page(&card.await?)
+}
+
+/// `POST /models/{name}/{version}/delete`.
+pub async fn delete(
+    State(state): State<AppState>,
+    Path((name, version)): Path<(String, u32)>,
+    Form(typed): Form<Typed>,
+) -> Result<Redirect> {
+    form::confirmed(&typed)?;
+    models::remove(&state, name, version).await?;
+    Ok(Redirect::to("/models"))
 }
 
 /// `GET /models/{name}/{version}/charts/{file}`: a chart or table of its card as a file.

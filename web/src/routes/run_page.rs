@@ -66,16 +66,13 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
             None => false,
         };
         let log = if results.is_some() { String::new() } else { run.log_tail(LOG_BYTES) };
-        let (label, label_error) = match refused {
-            Some((label, error)) => (label, Some(error)),
-            None => (run.label()?, None),
+        let (view, label_error) = match refused {
+            Some((label, error)) => (RunView { label, ..view }, Some(error)),
+            None => (view, None),
         };
         Ok(pages::Run {
             nav: "runs",
-            retry_of: run.spec.retry_of.clone(),
-            label,
             label_error,
-            bytes: run.bytes(),
             dataset_name: dataset.as_ref().map_or(view.dataset.clone(), |dataset| dataset.manifest.name.clone()),
             candidates,
             curves,
@@ -166,7 +163,6 @@ pub async fn pictures(State(state): State<AppState>, Path(id): Path<String>, Que
         let shown = selected.predictions.into_iter().map(|one| predictions::shown(one, &labels, dataset.as_ref()));
         Ok(pages::Pictures {
             nav: "runs",
-            label: run.label()?,
             total: selected.total,
             shown: shown.collect(),
             run: RunView::of(&run)?,

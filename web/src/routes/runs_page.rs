@@ -1,8 +1,7 @@
-//! Handlers of the list of runs and of the comparison of two.
+//! Handlers of the list of runs.
 
 use std::collections::HashMap;
 
-use api::train::RunState;
 use axum::{extract::State, response::Redirect};
 
 use super::{pages::Page, run_page::results_of};
@@ -15,30 +14,23 @@ use crate::{
 
 /// `GET /runs`.
 pub async fn list(State(state): State<AppState>) -> Page {
-    let runs = state.on_volumes(|volumes| {
+    let launcher = state.launcher.clone();
+    let runs = state.on_volumes(move |volumes| {
         let names: HashMap<_, _> =
             volumes.datasets()?.into_iter().map(|dataset| (dataset.manifest.id, dataset.manifest.name)).collect();
         let mut listed = vec![];
         for run in volumes.runs()? {
-            let view = RunView::of(&run)?;
+            let view = RunView::of(&run)?.queued(&*launcher);
             listed.push(ListedRun {
-                label: run.label()?,
                 results: results_of(&run, &view)?,
                 dataset_name: names.get(&view.dataset).unwrap_or(&view.dataset).clone(),
-                bytes: run.bytes(),
-                ahead: None,
                 view,
             });
-        }
-        // The newest is first, and the oldest that waits begins next.
-        let waiting = listed.iter_mut().rev().filter(|run| run.view.status.state == RunState::Queued);
-        for (n, run) in (0..).zip(waiting) {
-            run.ahead = Some(n);
         }
         Ok(listed)
     });
     let runs = runs.await?;
-    page(&pages::Runs { nav: "runs", bytes: runs.iter().map(|run| run.bytes).sum(), runs })
+    page(&pages::Runs { nav: "runs", bytes: runs.iter().map(|run| run.view.bytes).sum(), runs })
 }
 
 /// `GET /results_page`: the newest run.

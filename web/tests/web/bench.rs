@@ -1,6 +1,7 @@
 //! What the tests share: a service over a temporary folder, its functions, and requests to it.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,13 +13,13 @@ use std::{
 use api::{
     ErrorBody, ErrorCode, ErrorDetail, PreprocessSpec,
     dataset::{PictureRecord, Provenance, Split, SplitPolicy},
-    model::{Metrics, ModelManifest},
+    model::{Doubt, DoubtScore, Metrics, ModelManifest},
     picture::Format,
     predict::{PredictRequest, Prediction, Ranked},
     preprocess::Facts,
     train::{
-        Augmentation, ClassMetrics, EpochMetrics, Family, Hyperparameters, ModelParams, Results, RunState, RunStatus,
-        Settings,
+        Augmentation, Bin, Calibration, Candidate, CandidateState, ClassMetrics, EpochMetrics, Family, Hyperparameters,
+        ModelParams, PicturePrediction, Promotion, Results, RunState, RunStatus, Settings, Suspect,
     },
 };
 use axum::{
@@ -193,7 +194,7 @@ impl Bench {
                 message: "the picture is cut off".into(),
             }],
             near_duplicates: vec![api::dataset::NearDuplicates {
-                names: vec!["cat/1.png".into(), "cat/2.png".into()],
+                names: vec!["1/1.png".into(), "1/3.png".into()],
                 several_labels: true,
             }],
         };
@@ -228,6 +229,15 @@ impl Bench {
     pub fn finished_run(&self, dataset: &Dataset) -> Run {
         let run = self.queued_run(dataset);
         run.write_results(&results(&dataset.manifest.id, run.id())).unwrap();
+        run.write_status(&RunStatus { version: Some(1), ..status(RunState::Succeeded) }).unwrap();
+        run
+    }
+
+    /// A run that has succeeded, with everything that a search, a calibration and a gate leave behind.
+    pub fn searched_run(&self, dataset: &Dataset) -> Run {
+        let run = self.queued_run(dataset);
+        run.write_results(&searched(&dataset.manifest.id, run.id())).unwrap();
+        run.write_predictions(predictions(dataset).into_iter().map(Ok::<_, store::StoreError>)).unwrap();
         run.write_status(&RunStatus { version: Some(1), ..status(RunState::Succeeded) }).unwrap();
         run
     }
@@ -417,6 +427,84 @@ pub fn epoch(epoch: u32) -> EpochMetrics {
         seconds: f64::from(epoch),
         remaining_seconds: f64::from(3 - epoch),
     }
+}
+
+/// What a search, a calibration and a gate that holds the version back leave behind.
+pub fn searched(dataset: &str, run: &str) -> Results {
+    let candidate = |number, family, input_size, state, val_accuracy: Option<f64>| Candidate {
+        number,
+        settings: Settings { input_size, ..Settings::defaults(family, 32) },
+        state,
+        rounds: 1,
+        folds: 5,
+        val_accuracy,
+        val_loss: val_accuracy.map(|accuracy| 1.0 - accuracy),
+        seconds: 2.5,
+        reason: (state == CandidateState::Failed).then(|| "the loss became infinite".into()),
+    };
+    let bin = |from, accuracy| Bin { from, confidence: from + 0.05, accuracy, count: 2 };
+    let suspect = |name: &str, row| Suspect {
+        split: Split::Train,
+        row,
+        name: name.into(),
+        label: "cat".into(),
+        suggested: "<dog>".into(),
+        probability: 0.9375,
+    };
+    Results {
+        leaderboard: vec![
+            candidate(2, Family::FineTune, 160, CandidateState::Chosen, Some(0.9375)),
+            candidate(1, Family::Linear, 224, CandidateState::Dropped, Some(0.875)),
+            candidate(3, Family::Cnn, 32, CandidateState::Failed, None),
+        ],
+        choice: Some("fine_tune was right most often".into()),
+        calibration: Some(Calibration {
+            temperature: 1.5,
+            pictures: 40,
+            ece_before: 0.0625,
+            ece_after: 0.03125,
+            test_ece: Some(0.046875),
+            bins: vec![bin(0.5, 0.25), bin(0.9, 1.0)],
+            doubt: Some(Doubt { score: DoubtScore::Energy, unsure_below: 3.25, false_alarms: 0.05 }),
+            test_unsure: Some(0.25),
+        }),
+        suspects: vec![suspect("1/1.png", 1), suspect("1/3.png", 3)],
+        promotion: Some(Promotion {
+            compared_with: Some(7),
+            pictures: 4,
+            present_accuracy: Some(0.875),
+            new_accuracy: Some(0.625),
+            margin: 0.02,
+            promoted: false,
+            reason: "it is worse than v7 by more than the margin".into(),
+        }),
+        model_bytes: 13_600_000,
+        milliseconds_per_picture: Some(9.375),
+        ..results(dataset, run)
+    }
+}
+
+/// Of the dataset's pictures: all right but the first cat of the test split, which is taken for a dog.
+fn predictions(dataset: &Dataset) -> Vec<PicturePrediction> {
+    let mut rows = HashMap::new();
+    let mut is_first_test_cat = true;
+    let pictures = dataset.pictures().unwrap().into_iter().map(|picture| {
+        let row = rows.entry(picture.split).or_insert(0);
+        let is_wrong = picture.split == Split::Test && picture.label == 1 && std::mem::take(&mut is_first_test_cat);
+        let predicted = if is_wrong { 0 } else { picture.label };
+        let prediction = PicturePrediction {
+            split: picture.split,
+            row: *row,
+            name: picture.name,
+            label: picture.label,
+            predicted,
+            probabilities: if predicted == 0 { vec![0.75, 0.25] } else { vec![0.125, 0.875] },
+            unsure: is_wrong,
+        };
+        *row += 1;
+        prediction
+    });
+    pictures.collect()
 }
 
 pub fn results(dataset: &str, run: &str) -> Results {

@@ -19,6 +19,7 @@ mod predict;
 mod program;
 mod retention;
 mod runs;
+mod seeing;
 #[path = "../../../crates/cluster/tests/cluster/server.rs"]
 #[expect(dead_code, reason = "shared with the tests of the crate that speaks to clusters")]
 mod server;

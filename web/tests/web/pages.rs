@@ -5,10 +5,10 @@ use http::{StatusCode, header};
 
 use crate::bench::{Answer, Bench, Part, epoch, inference_function, preprocess_function, status, tar};
 
-const URLENCODED: &str = "application/x-www-form-urlencoded";
+pub const URLENCODED: &str = "application/x-www-form-urlencoded";
 
 #[track_caller]
-fn shows(page: &Answer, texts: &[&str]) {
+pub fn shows(page: &Answer, texts: &[&str]) {
     assert_eq!(page.header(header::CONTENT_TYPE), "text/html; charset=utf-8");
     let html = page.text();
     for text in texts {
@@ -73,7 +73,7 @@ async fn filled_pages_show_what_is_there() {
             "<svg class=\"chart\"",
             "Confusion matrix",
             "shade-10",
-            "4321",
+            "4,321",
             "Classify with it",
             "which is in use",
         ],
@@ -177,7 +177,7 @@ async fn pictures_are_classified_without_scripts_errors_in_their_places() {
     shows(&page, &["1.tiff", "ship", "75.0 %", "That is no picture.", "&#60;dog&#62;", "data:image/png;base64,AAAA"]);
     let html = page.text();
     assert!(html.find("1.tiff") < html.find("2.png") && html.find("2.png") < html.find("&#60;dog&#62;.gif"));
-    let unsure: Vec<_> = html.match_indices("may belong to none of the classes").map(|(at, _)| at).collect();
+    let unsure: Vec<_> = html.match_indices("It may show none of the classes").map(|(at, _)| at).collect();
     assert!(matches!(unsure[..], [at] if Some(at) > html.find("&#60;dog&#62;.gif")), "{unsure:?}");
 
     let nothing: [Part; 1] = [("p", Some(""), b"")];

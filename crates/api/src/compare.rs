@@ -323,6 +323,7 @@ fn setting_values(settings: &Settings) -> Vec<(&'static str, Option<Value>)> {
         Augmentation::None => "none",
         Augmentation::Flip => "flip",
         Augmentation::FlipShift => "flip_shift",
+        Augmentation::Full => "full",
     };
     vec![
         ("family", text(family.name())),

@@ -9,10 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use api::{
-    backbone::{BUILT_IN, BuiltIn},
-    train::DEFAULT_BACKBONE,
-};
+use api::backbone::{BUILT_IN, BuiltIn};
 use store::Volumes;
 
 /// ONNX Runtime's shared library.
@@ -58,29 +55,48 @@ pub fn backbone_names(volumes: &Volumes) -> Result<Vec<String>> {
 
 /// Variables by which a trainer finds what it needs, as far as they are not set already.
 pub fn environment() -> Vec<(&'static str, PathBuf)> {
-    let library = (LIBRARY.0, in_cache(LIBRARY.1, set).map(|folder| folder.join(LIBRARY.1)));
+    let library = (LIBRARY.0, in_cache(&[LIBRARY.1], set).map(|folder| folder.join(LIBRARY.1)));
     let missing = [library, (BACKBONES, backbones(set))].into_iter().filter(|(name, _)| set(name).is_none());
     missing.filter_map(|(name, path)| Some((name, path?))).collect()
 }
-
-type Variable = fn(&str) -> Option<OsString>;
 
 fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-fn backbones(variable: Variable) -> Option<PathBuf> {
-    let default = BUILT_IN.iter().find(|known| known.name == DEFAULT_BACKBONE)?;
-    variable(BACKBONES).map(PathBuf::from).or_else(|| in_cache(default.file, variable))
+fn backbones(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    variable(BACKBONES).map(PathBuf::from).or_else(|| in_cache(&BUILT_IN.map(|known| known.file), variable))
 }
 
-/// The newest folder of the cache that holds this file.
-fn in_cache(file: &str, variable: Variable) -> Option<PathBuf> {
+/// The folder of the cache that holds most of these files; of several such, the newest.
+fn in_cache(files: &[&str], variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let cache = variable("FOVEA_CACHE")
         .map(PathBuf::from)
         .or_else(|| variable("XDG_CACHE_HOME").map(|dir| Path::new(&dir).join("fovea")))
         .or_else(|| variable("HOME").map(|dir| Path::new(&dir).join(".cache/fovea")))?;
     let folders = fs::read_dir(cache).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let held = |folder: &Path| files.iter().filter(|file| folder.join(file).is_file()).count();
     // Names end in versions: the last one is the newest.
-    folders.filter(|folder| folder.join(file).is_file()).max()
+    let best = folders.map(|folder| (held(&folder), folder)).max()?;
+    (best.0 > 0).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn the_cache_folder_that_holds_most_is_taken_and_of_alike_ones_the_newest() {
+        let cache = tempfile::tempdir().unwrap();
+        for file in ["one-0.9.0/a", "all-0.1.0/a", "all-0.1.0/b", "all-0.2.0/a", "all-0.2.0/b", "empty/c"] {
+            fs::create_dir_all(cache.path().join(file).parent().unwrap()).unwrap();
+            fs::write(cache.path().join(file), "").unwrap();
+        }
+        let variable = |name: &str| (name == "FOVEA_CACHE").then(|| cache.path().into());
+        assert_eq!(in_cache(&["a", "b"], variable), Some(cache.path().join("all-0.2.0")));
+        assert_eq!(in_cache(&["a"], variable), Some(cache.path().join("one-0.9.0")));
+        assert_eq!(in_cache(&["d"], variable), None);
+        assert_eq!(in_cache(&["a"], |_| None), None);
+    }
 }

@@ -38,13 +38,15 @@ mod watch;
 mod words;
 
 use std::{
+    env,
+    ffi::OsString,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 use store::Volumes;
 
 /// Image classifiers as functions that wake in milliseconds.
@@ -52,7 +54,7 @@ use store::Volumes;
 #[command(name = "fovea", version, arg_required_else_help = true)]
 struct Cli {
     /// Folder of datasets, runs and models
-    #[arg(long, global = true, env = "FOVEA_DATA", default_value = "data", value_name = "DIR")]
+    #[arg(long, env = "FOVEA_DATA", default_value = "data", value_name = "DIR")]
     data: PathBuf,
 
     /// Volume 1 (datasets), where it is not the data folder
@@ -107,9 +109,36 @@ enum Command {
     Apply(apply::Options),
 }
 
+/// Id of the data folder's flag where it stands after the command.
+const DATA_AFTER: &str = "data_after";
+
+impl Cli {
+    /// The command line. The data folder may stand before or after the command; `evaluate` has a `--data` of its own, so
+    /// there it stands before.
+    fn line() -> clap::Command {
+        let after = Arg::new(DATA_AFTER).long("data").value_name("DIR").value_parser(value_parser!(PathBuf));
+        let after = after.global(true).help("Folder of datasets, runs and models [env: FOVEA_DATA=]");
+        <Self as CommandFactory>::command().mut_subcommands(|command| match command.get_name() {
+            "evaluate" => command,
+            _ => command.arg(after.clone()),
+        })
+    }
+
+    fn read(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let matches = Self::line().try_get_matches_from(words)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        let after = matches.subcommand().and_then(|(_, of_command)| of_command.try_get_one(DATA_AFTER).ok()?);
+        if let Some(data) = after {
+            cli.data = PathBuf::clone(data);
+        }
+        Ok(cli)
+    }
+}
+
 fn main() -> ExitCode {
+    let cli = Cli::read(env::args_os()).unwrap_or_else(|error| error.exit());
     let mut out = io::stdout().lock();
-    match run(Cli::parse(), &mut out).and_then(|code| out.flush().map(|()| code).map_err(Into::into)) {
+    match run(cli, &mut out).and_then(|code| out.flush().map(|()| code).map_err(Into::into)) {
         Ok(code) => code,
         Err(error) if reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -170,13 +199,11 @@ fn reader_is_gone(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::line().debug_assert();
     }
 
     #[test]
@@ -199,15 +226,21 @@ mod tests {
             (&["fovea", "traffic", "inference"], "<REVISION=PERCENT[@TAG]>"),
             (&["fovea", "traffic", "inference", "latest=all"], "\"all\" is no percentage"),
         ] {
-            let error = Cli::try_parse_from(line).err().expect("refused").to_string();
+            let error = Cli::read(line).err().expect("refused").to_string();
             assert!(error.contains(named), "{line:?}: {error}");
         }
     }
 
     #[test]
     fn data_may_stand_before_or_after_the_command() {
-        for line in [["fovea", "--data", "/d", "verify"], ["fovea", "verify", "--data", "/d"]] {
-            assert_eq!(Cli::try_parse_from(line).expect("accepted").data, Path::new("/d"));
+        for line in [
+            &["fovea", "--data", "/d", "verify"][..],
+            &["fovea", "verify", "--data", "/d"],
+            &["fovea", "dataset", "--data", "/d", "list"],
+            &["fovea", "dataset", "list", "--data", "/d"],
+            &["fovea", "--data", "/d", "evaluate", "--data", "/pictures"],
+        ] {
+            assert_eq!(Cli::read(line).expect("accepted").data, Path::new("/d"), "{line:?}");
         }
     }
 

@@ -85,6 +85,6 @@ mod tests {
         table.row(["ship", "12", ""]);
         table.row(["船", "3", "wide\u{1b}[2J\n"]);
         assert_eq!(table.lines(), ["  CLASS   N  NOTE", "  ship   12", "  船      3  wide[2J"]);
-        assert_eq!(table.width(), 19);
+        assert_eq!(table.width(), 20);
     }
 }

@@ -225,7 +225,11 @@ fn a_folder_its_archive_and_its_dataset_are_evaluated_alike_on_their_test_split(
     for data in [root.to_str().unwrap(), archive.to_str().unwrap(), "latest"] {
         assert_eq!(report(data).0, of_dataset, "{data}");
     }
-    fails(&volumes, &["evaluate", "--data", &id, "--split", "validation"], "the validation split of ds-");
+    let validation = ["evaluate", "--data", root.to_str().unwrap(), "--split", "validation"];
+    fails(&volumes, &validation, "its validation split has no pictures in class folders");
+    let inner = root.join("test");
+    let without = ["evaluate", "--data", inner.to_str().unwrap(), "--split", "test"];
+    fails(&volumes, &without, "there is no test split here; leave --split out");
     let staged = fs::read_dir(volumes.staging1()).unwrap().count();
     assert_eq!(staged, 0, "what was unpacked is gone");
 }

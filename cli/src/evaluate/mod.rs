@@ -35,7 +35,8 @@ pub struct Options {
     #[arg(long, env = "FOVEA_MODEL", default_value = "classifier", value_name = "NAME[@vN]")]
     model: ModelName,
 
-    /// Folder, ZIP or tar file with a folder per class; or a dataset by its id, name or `latest`
+    /// Folder, ZIP or tar file with a folder per class; or a dataset by its id, name or `latest`. The house's own data
+    /// folder is named before the command: fovea --data VOLUMES evaluate --data PICTURES
     #[arg(long, value_name = "DIR")]
     data: String,
 

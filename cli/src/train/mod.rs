@@ -77,8 +77,8 @@ pub fn run(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result
     };
     show.begin(&run);
     let status = runtime.block_on(trainer.work(&run, &mut stop, &mut *show));
-    let results = run.results()?;
-    show.end(results.as_ref());
+    let results = run.results();
+    show.end(results.as_ref().ok().and_then(Option::as_ref));
     drop(show);
     let status = status?;
     match status.state {

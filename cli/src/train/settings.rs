@@ -35,7 +35,7 @@ pub struct Settings {
     /// Share of activations dropped in front of the last layer
     #[arg(long, value_name = "SHARE")]
     dropout: Option<f64>,
-    /// Random changes of training pictures: none, flip or flip_shift
+    /// Random changes of training pictures: none, flip, flip_shift or full
     #[arg(long, value_parser = choice::<Augmentation>)]
     augmentation: Option<Augmentation>,
     /// Probability mass that a target gives evenly to all classes

@@ -32,7 +32,7 @@ pub fn volumes() -> (tempfile::TempDir, Volumes) {
 /// `fovea` on these volumes, knowing nothing of this machine.
 pub fn fovea(volumes: &Volumes, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fovea"));
-    command.args(arguments).arg("--data").arg(volumes.volume1()).env("FOVEA_CACHE", "/nowhere");
+    command.arg("--data").arg(volumes.volume1()).args(arguments).env("FOVEA_CACHE", "/nowhere");
     for name in ["FOVEA_VOLUME1", "FOVEA_VOLUME2", "FOVEA_MODEL", "FOVEA_TRAINER", "FOVEA_BACKBONES", "ORT_DYLIB_PATH"]
     {
         command.env_remove(name);

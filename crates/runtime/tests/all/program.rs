@@ -62,7 +62,7 @@ fn a_containers_defaults_are_the_numbers_of_the_functions_manifests() {
     assert_eq!(manifests.services.len(), 2);
     let sandbox = default_of("FOVEA_MEMORY").parse::<bytesize::ByteSize>().unwrap();
     for manifest in &manifests.services {
-        let container = &manifest.service.spec.template.spec.containers[0];
+        let container = &manifest.service.spec.template.spec.containers.as_ref().unwrap()[0];
         assert_eq!(container.ports[0].container_port.to_string(), default_of("PORT"));
         assert_eq!(u64::try_from(container.resources.limits["memory"].value()), Ok(sandbox.as_u64()));
     }

@@ -87,6 +87,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_program_that_is_not_there_is_named_with_what_builds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = program(folder.path(), "fovea-trainer", "trainer").unwrap_err().to_string();
+        assert!(missing.contains("fovea-trainer is not in"), "{missing}");
+        assert!(missing.contains("cargo build --release -p trainer"), "{missing}");
+        fs::write(folder.path().join("fovea-trainer"), "").unwrap();
+        assert_eq!(program(folder.path(), "fovea-trainer", "trainer").unwrap(), folder.path().join("fovea-trainer"));
+    }
+
+    #[test]
     fn the_cache_folder_that_holds_most_is_taken_and_of_alike_ones_the_newest() {
         let cache = tempfile::tempdir().unwrap();
         for file in ["one-0.9.0/a", "all-0.1.0/a", "all-0.1.0/b", "all-0.2.0/a", "all-0.2.0/b", "empty/c"] {

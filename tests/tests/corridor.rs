@@ -24,7 +24,7 @@ use trainer::engine::{Engine, Inputs};
 
 /// A CNN that learns the shapes in a few seconds.
 fn quick() -> Value {
-    json!({"family": "cnn", "epochs": 25, "batch_size": 8, "input_size": 32, "patience": 0})
+    json!({"family": "cnn", "epochs": 25, "batch_size": 8, "input_size": 32, "patience": 25})
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,7 +56,7 @@ async fn wait_until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_trainer_leaves_a_failed_run_and_no_half_model() {
+async fn a_killed_trainer_is_followed_by_another_and_leaves_no_half_model() {
     let data = tempfile::tempdir().unwrap();
     let house = House::start(data.path()).await.unwrap();
     let dataset = house.upload(pictures::archive(12, 0)).await.unwrap();
@@ -80,12 +80,9 @@ async fn a_killed_trainer_leaves_a_failed_run_and_no_half_model() {
             let _ = kill(trainer, Signal::KILL);
         }
         let status = house.wait_for_run(&run).await.unwrap();
-        match status["state"].as_str() {
-            Some("failed") => {
-                killed += 1;
-                assert!(!status["reason"].as_str().unwrap().is_empty(), "{status}");
-            }
-            state => assert_eq!(state, Some("succeeded"), "{status}"),
+        assert_eq!(status["state"], "succeeded", "{status}");
+        if status["attempts"].as_u64().unwrap() > 1 {
+            killed += 1;
         }
         everything_published_verifies(data.path());
     }

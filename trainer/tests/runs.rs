@@ -328,7 +328,7 @@ fn cancelled(place: &Place, run: &Run) {
 }
 
 #[test]
-fn a_killed_trainer_leaves_a_failed_run_and_the_next_one_succeeds() {
+fn a_killed_trainer_leaves_a_run_for_another_and_no_half_model() {
     let place = Place::new([16, 4, 4]);
     let run = place.run(endless());
     let mut working = Working::start(&place, &run);
@@ -336,8 +336,8 @@ fn a_killed_trainer_leaves_a_failed_run_and_the_next_one_succeeds() {
     working.0.kill().unwrap();
     assert_eq!(working.exit_code(), None);
     let status = run.status().unwrap();
-    assert_eq!(status.state, RunState::Failed);
-    assert!(status.reason.unwrap().contains("killed"));
+    assert_eq!(status.state, RunState::Queued);
+    assert!(status.reason.is_some());
     assert!(place.versions().is_empty());
     let (_, output) = place.train(quick());
     assert!(output.status.success(), "{output:?}");

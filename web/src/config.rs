@@ -293,7 +293,7 @@ mod tests {
         assert!(offered().is_empty());
         std::fs::write(folder.path().join(BUILT_IN[0].file), b"weights").unwrap();
         assert_eq!(offered(), [BUILT_IN[0].name]);
-        assert!(args(&[]).validate().unwrap().backbones.is_empty());
+        assert!(installed(None).is_empty());
     }
 
     #[test]

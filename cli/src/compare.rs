@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use api::{
     compare::{Better, Compared, Comparison, Row, Unit, Value, compare},
-    train::Results,
+    train::{Results, RunState},
 };
 use clap::Args;
 use store::{Run, Volumes};
@@ -79,7 +79,7 @@ fn print(comparison: &Comparison, columns: usize, out: &mut impl Write) -> Resul
     let empty = |name: &str| if name.is_empty() { "-".to_owned() } else { name.to_owned() };
     table.row([mark(a.run != b.run, None), "run".into(), a.run.clone(), b.run.clone()]);
     table.row([mark(a.name != b.name, None), "name".into(), empty(&a.name), empty(&b.name)]);
-    let states = [a.state, b.state].map(words::state);
+    let states = [a.state, b.state].map(RunState::name);
     table.row([mark(a.state != b.state, None), "state".into(), states[0].into(), states[1].into()]);
     for Row { what, unit, a, b, differs, better, .. } in rows {
         table.row([mark(*differs, *better), what.replace('_', " "), value(a, *unit), value(b, *unit)]);

@@ -99,7 +99,7 @@ fn list(volumes: &Volumes, json: bool, out: &mut impl Write) -> Result<()> {
         let asked = spec.hyperparameters.family.map_or("auto", |family| family.name());
         table.row([
             spec.run,
-            words::state(status.state).to_owned(),
+            status.state.name().to_owned(),
             spec.dataset,
             asked.to_owned(),
             version,
@@ -118,7 +118,7 @@ pub fn describe(run: &Run, volumes: &Volumes, out: &mut impl Write) -> Result<()
     let columns = screen::columns();
     let mut fact = |what: &str, text: &str| view::wrap(&format!("{what:<9} {text}"), 0, columns, &mut lines);
     let name = if label.name.is_empty() { String::new() } else { format!("  {}", label.name) };
-    fact("run", &format!("{}  {}{name}", run.id(), words::state(status.state)));
+    fact("run", &format!("{}  {}{name}", run.id(), status.state.name()));
     if let Some(reason) = &status.reason {
         fact("why", reason);
     }
@@ -205,7 +205,7 @@ fn leaderboard(results: &Results) -> Table {
             words::ratio(candidate.val_accuracy),
             words::ratio(candidate.val_loss),
             words::seconds(candidate.seconds),
-            words::candidate(candidate.state).to_owned(),
+            candidate.state.name().to_owned(),
             words::settings(&candidate.settings),
         ]);
     }

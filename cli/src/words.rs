@@ -1,9 +1,6 @@
 //! Figures and enumerations as words, the same in every command.
 
-use api::{
-    dataset::Split,
-    train::{CandidateState, RunState, Settings},
-};
+use api::{dataset::Split, train::Settings};
 
 /// `0.905`, or a dash where there is none.
 pub fn ratio(value: Option<f64>) -> String {
@@ -49,28 +46,6 @@ pub fn count(n: u64, one: &str, many: &str) -> String {
 pub fn settings(settings: &Settings) -> String {
     let backbone = settings.backbone.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     format!("{}{backbone} {} px", settings.family.name(), settings.input_size)
-}
-
-/// Where a run stands.
-pub fn state(state: RunState) -> &'static str {
-    match state {
-        RunState::Queued => "queued",
-        RunState::Running => "running",
-        RunState::Succeeded => "succeeded",
-        RunState::Failed => "failed",
-        RunState::Cancelled => "cancelled",
-    }
-}
-
-/// Where a candidate stands.
-pub fn candidate(state: CandidateState) -> &'static str {
-    match state {
-        CandidateState::Running => "running",
-        CandidateState::Tried => "tried",
-        CandidateState::Dropped => "dropped",
-        CandidateState::Failed => "failed",
-        CandidateState::Chosen => "chosen",
-    }
 }
 
 /// The stages that a trainer tells of, for people.

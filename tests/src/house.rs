@@ -157,12 +157,17 @@ impl House {
     pub async fn wait_for_version(&self, version: u64) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = self.http.get(&self.inference).send().await?;
-            let info: Value = answer.json().await?;
-            if info["model"]["version"] == version {
+            let told = match self.http.get(&self.inference).send().await {
+                Ok(answer) => answer.text().await,
+                Err(error) => Err(error),
+            };
+            let is_it = |told: &String| {
+                serde_json::from_str::<Value>(told).is_ok_and(|info| info["model"]["version"] == version)
+            };
+            if told.as_ref().is_ok_and(is_it) {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "version {version} is not served: {info}");
+            ensure!(Instant::now() < deadline, "version {version} is not served: {told:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -70,7 +70,7 @@ impl Job {
         let _lock = self.run.lock()?;
         let before = self.run.written_status()?;
         if before.state.is_final() {
-            return Err(TrainerError::Ended { run: self.run.id().into(), state: state_name(before.state) });
+            return Err(TrainerError::Ended { run: self.run.id().into(), state: before.state.name() });
         }
         let resumed = before.state == RunState::Running;
         let running = RunStatus {
@@ -133,16 +133,6 @@ fn seconds_of(progress: &Progress) -> f64 {
         | Progress::End { seconds, .. } => *seconds,
         Progress::Epoch(metrics) => metrics.seconds,
         Progress::Candidate(_) => 0.0,
-    }
-}
-
-fn state_name(state: RunState) -> &'static str {
-    match state {
-        RunState::Queued => "queued",
-        RunState::Running => "running",
-        RunState::Succeeded => "succeeded",
-        RunState::Failed => "failed",
-        RunState::Cancelled => "cancelled",
     }
 }
 

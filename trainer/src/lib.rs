@@ -7,7 +7,7 @@
 //!  │        │                   │         └── sampling ── data
 //!  │        │                   ├── recipe ── model ── layer
 //!  │        │                   └── cache ── features ── backbone ── torch_file
-//!  │        └── export, evaluate, calibration, suspects, predictions, rival, promotion, report
+//!  │        └── export, evaluate, calibration, suspects, rival, promotion, report
 //!  └── checkpoint
 //! ```
 //!
@@ -37,7 +37,6 @@ pub mod monitor;
 pub mod onnx;
 pub mod optimiser;
 pub mod pixels;
-pub mod predictions;
 pub mod promotion;
 mod publishing;
 pub mod random;

@@ -23,7 +23,6 @@ use crate::{
     job::Job,
     learning::{HeldOut, Pool, learn},
     monitor::Monitor,
-    predictions,
     promotion::{self, Present},
     report::{self, Report},
     rival::Rival,
@@ -204,6 +203,9 @@ struct Answers<'a> {
 
 impl Answers<'_> {
     /// Writes `predictions.jsonl`.
+    ///
+    /// A picture that the published network was fitted on is told as models took it that were not, where there are such:
+    /// what a network says about pictures that it knows by heart tells nothing. The line says which of both it is.
     fn write(
         &self,
         job: &Job,
@@ -221,15 +223,13 @@ impl Answers<'_> {
             is_held_out[row] = true;
         }
         let (pool, test) = self.splits.records();
-        let mut writer = predictions::Writer::new(&job.run.dir)?;
-        for (row, (record, logits)) in pool.iter().zip(logits.chunks_exact(n)).enumerate() {
+        let of_pool = pool.iter().zip(logits.chunks_exact(n)).enumerate().map(|(row, (record, logits))| {
             let (split, row_in_split) = self.splits.place(row);
-            writer.line(&self.line(split, row_in_split, record, logits, is_held_out[row]))?;
-        }
-        for (row, (record, logits)) in test.iter().zip(test_logits.chunks_exact(n)).enumerate() {
-            writer.line(&self.line(Split::Test, row as u64, record, logits, true))?;
-        }
-        writer.publish()
+            self.line(split, row_in_split, record, logits, is_held_out[row])
+        });
+        let of_test = test.iter().zip(test_logits.chunks_exact(n)).enumerate();
+        let of_test = of_test.map(|(row, (record, logits))| self.line(Split::Test, row as u64, record, logits, true));
+        job.run.write_predictions(of_pool.chain(of_test).map(Ok))
     }
 
     fn line(

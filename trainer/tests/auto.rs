@@ -15,35 +15,18 @@ use api::{
     dataset::Split,
     train::{CandidateState, Family, Hyperparameters, PicturePrediction, Progress, RunState},
 };
-use store::{Dataset, Run, Volumes};
-
-/// Volumes in a folder of their own, with one dataset of stripes.
-struct Place {
-    _root: tempfile::TempDir,
-    volumes: Volumes,
-    dataset: Dataset,
-}
+use common::Place;
+use store::Run;
 
 impl Place {
     fn new(per_class: [usize; 3]) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let volumes = Volumes::under(root.path());
-        volumes.create().unwrap();
-        let dataset = common::stripes(&volumes, PreprocessSpec::square(16), per_class);
-        Self { _root: root, volumes, dataset }
-    }
-
-    fn run(&self, hyperparameters: Hyperparameters) -> Run {
-        self.volumes.create_run(&self.dataset.manifest.id, "stripes", hyperparameters).unwrap()
+        Self::with(PreprocessSpec::square(16), per_class)
     }
 
     fn trainer(&self, run: &Run) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fovea-trainer"));
-        command.arg("--spec").arg(run.spec_path());
-        command.arg("--datasets").arg(self.volumes.volume1()).arg("--models").arg(self.volumes.volume2());
+        let mut command = self.trainer_of(&run.spec_path());
         // However busy the machine is, the clock decides nothing here.
         command.args(["--search-overrun", "1000", "--checkpoint-seconds", "0"]);
-        command.env("ORT_DYLIB_PATH", common::library()).env_remove("FOVEA_BACKBONES");
         command
     }
 

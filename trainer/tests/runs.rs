@@ -7,7 +7,6 @@ mod common;
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::Path,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -17,40 +16,17 @@ use api::{
     model::LOGIT_TOLERANCE,
     train::{Augmentation, Family, Hyperparameters, Progress, RunState},
 };
+use common::Place;
 use rustix::process::{Pid, Signal, kill_process};
-use store::{Dataset, Run, Volumes};
-
-/// Volumes in a folder of their own, with one dataset.
-struct Place {
-    _root: tempfile::TempDir,
-    volumes: Volumes,
-    dataset: Dataset,
-}
+use store::Run;
 
 impl Place {
     fn new(per_class: [usize; 3]) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let volumes = Volumes::under(root.path());
-        volumes.create().unwrap();
-        let spec = PreprocessSpec { height: 20, ..PreprocessSpec::square(16) };
-        let dataset = common::stripes(&volumes, spec, per_class);
-        Self { _root: root, volumes, dataset }
-    }
-
-    fn run(&self, hyperparameters: Hyperparameters) -> Run {
-        self.volumes.create_run(&self.dataset.manifest.id, "stripes", hyperparameters).unwrap()
+        Self::with(PreprocessSpec { height: 20, ..PreprocessSpec::square(16) }, per_class)
     }
 
     fn trainer(&self, run: &Run) -> Command {
         self.trainer_of(&run.spec_path())
-    }
-
-    fn trainer_of(&self, spec: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fovea-trainer"));
-        command.arg("--spec").arg(spec);
-        command.arg("--datasets").arg(self.volumes.volume1()).arg("--models").arg(self.volumes.volume2());
-        command.env("ORT_DYLIB_PATH", common::library()).env_remove("FOVEA_BACKBONES");
-        command
     }
 
     /// Trains to the end.

@@ -108,9 +108,7 @@ pub fn state(state: impl Borrow<RunState>) -> &'static str {
     match state.borrow() {
         RunState::Queued => "waiting",
         RunState::Running => "training",
-        RunState::Succeeded => "succeeded",
-        RunState::Failed => "failed",
-        RunState::Cancelled => "cancelled",
+        ended => ended.name(),
     }
 }
 
@@ -126,13 +124,7 @@ pub fn state_class(state: impl Borrow<RunState>) -> &'static str {
 
 /// Where a candidate of a search stands, in a word.
 pub fn candidate(state: impl Borrow<CandidateState>) -> &'static str {
-    match state.borrow() {
-        CandidateState::Running => "running",
-        CandidateState::Tried => "tried",
-        CandidateState::Dropped => "dropped",
-        CandidateState::Failed => "failed",
-        CandidateState::Chosen => "chosen",
-    }
+    state.borrow().name()
 }
 
 /// Where a candidate of a search stands, as the name of a CSS class.

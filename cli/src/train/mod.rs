@@ -22,7 +22,7 @@ use self::{
     show::{Bars, Json, Lines, Show},
     work::Trainer,
 };
-use crate::{installed, pick, runs, signals::StopSignals, words};
+use crate::{installed, pick, runs, signals::StopSignals};
 
 /// What a shell makes of a program that was interrupted.
 const INTERRUPTED: u8 = 130;
@@ -93,7 +93,7 @@ pub fn run(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result
         }
         state => {
             let reason = status.reason.unwrap_or_else(|| "it does not say why".to_owned());
-            bail!("run {} {}: {reason}; its log is {}", run.id(), words::state(state), run.log_path().display())
+            bail!("run {} {}: {reason}; its log is {}", run.id(), state.name(), run.log_path().display())
         }
     }
 }

@@ -236,8 +236,8 @@ fn candidate_row(candidate: &Candidate) -> String {
     let (accuracy, loss, time) = (words::ratio(*val_accuracy), words::ratio(*val_loss), words::seconds(*seconds));
     let ended = match (state, reason) {
         (CandidateState::Tried | CandidateState::Running, _) => String::new(),
-        (state, Some(reason)) => format!(": {}, {reason}", words::candidate(*state)),
-        (state, None) => format!(": {}", words::candidate(*state)),
+        (state, Some(reason)) => format!(": {}, {reason}", state.name()),
+        (state, None) => format!(": {}", state.name()),
     };
     let settings = words::settings(settings);
     format!("  {number:>3}  {rounds:>5}  {accuracy:>8}  {loss:>5}  {time:>7}  {settings}{ended}")

@@ -1,13 +1,6 @@
 //! A trainer as a child of this process, and the run's way to its end whoever works on it.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::process::ExitStatusExt,
-    path::PathBuf,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::{io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use api::train::{RunState, RunStatus};
@@ -86,22 +79,9 @@ impl Trainer {
         Ok(run.bury(RunState::Failed, "its trainers died one after the other")?)
     }
 
-    /// Starts a trainer in a process group of its own, so that a terminal's Ctrl-C does not reach it by itself.
     fn spawn(&self, run: &Run) -> io::Result<Child> {
-        let log = File::options().create(true).append(true).open(run.log_path())?;
-        Command::new(&self.program)
-            .arg("--spec")
-            .arg(run.spec_path())
-            .arg("--datasets")
-            .arg(self.volumes.volume1())
-            .arg("--models")
-            .arg(self.volumes.volume2())
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()
+        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        Command::from(run.trainer(&self.program, &self.volumes)?).envs(environment).spawn()
     }
 }
 

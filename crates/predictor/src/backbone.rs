@@ -50,10 +50,9 @@ pub struct Interface {
 /// `Parse` if the bytes are no ONNX model, `Unfit` if the network cannot be a backbone, `Prepare` or `Run` if tract does
 /// not know how to compute it
 pub fn inspect(onnx: &[u8], input_size: Option<u32>, output: Option<&str>) -> Result<Interface, PredictorError> {
-    let model = pb::ModelProto::decode(onnx).map_err(|source| PredictorError::Parse { source })?;
+    let model = decode(onnx)?;
     let nothing = pb::GraphProto::default();
     let graph = model.graph.as_ref().unwrap_or(&nothing);
-    check_nodes(&model, graph)?;
     let (input, input_size) = input_of(graph, input_size)?;
     let output = output_of(graph, output)?;
 
@@ -83,7 +82,16 @@ fn unfit<T>(reason: impl Into<String>) -> Result<T, PredictorError> {
     Err(PredictorError::Unfit { reason: reason.into() })
 }
 
-fn check_nodes(model: &pb::ModelProto, graph: &pb::GraphProto) -> Result<(), PredictorError> {
+/// Whether the network's nodes can become part of other graphs, without asking tract.
+///
+/// # Errors
+/// `Parse` if the bytes are no ONNX model, `Unfit` if a node means something else there than where it comes from
+pub fn check(onnx: &[u8]) -> Result<(), PredictorError> {
+    decode(onnx).map(drop)
+}
+
+fn decode(onnx: &[u8]) -> Result<pb::ModelProto, PredictorError> {
+    let model = pb::ModelProto::decode(onnx).map_err(|source| PredictorError::Parse { source })?;
     let is_standard = |domain: &str| matches!(domain, "" | "ai.onnx");
     let opset = model.opset_import.iter().find(|set| is_standard(&set.domain)).map_or(0, |set| set.version);
     if !OPSETS.contains(&opset) {
@@ -93,18 +101,20 @@ fn check_nodes(model: &pb::ModelProto, graph: &pb::GraphProto) -> Result<(), Pre
             OPSETS.end()
         ));
     }
-    if graph.initializer.iter().any(|constant| !constant.external_data.is_empty()) {
+    let graphs = || model.graph.iter();
+    if graphs().flat_map(|graph| &graph.initializer).any(|constant| !constant.external_data.is_empty()) {
         return unfit("its weights lie in another file; export it as one file");
     }
-    for node in &graph.node {
+    for node in graphs().flat_map(|graph| &graph.node) {
         if !is_standard(&node.domain) {
             return unfit(format!("it uses {} of {}, which is not standard", node.op_type, node.domain));
         }
+        // Its default of where pixels lie changed in set 16.
         if node.op_type == "RoiAlign" || node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty()) {
             return unfit(format!("it uses {}, which cannot become part of another graph", node.op_type));
         }
     }
-    Ok(())
+    Ok(model)
 }
 
 fn input_of(graph: &pb::GraphProto, asked: Option<u32>) -> Result<(String, u32), PredictorError> {

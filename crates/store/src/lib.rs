@@ -14,6 +14,7 @@ mod model;
 mod predictions;
 mod run;
 mod safetensors_file;
+mod trainer;
 
 use std::path::{Path, PathBuf};
 

@@ -198,9 +198,10 @@ impl Run {
         Ok(RunStatus { state, reason: Some(reason.into()), ..status })
     }
 
-    /// Whether another trainer may take up a run with this written status that no process works on.
+    /// Whether another trainer may take up a run with this written status that no process works on; one whose trainer
+    /// died before it wrote anything too.
     pub fn may_go_on(&self, written: &RunStatus) -> bool {
-        written.state == RunState::Running && written.attempts < MAX_ATTEMPTS && !self.cancel_requested()
+        !written.state.is_final() && written.attempts < MAX_ATTEMPTS && !self.cancel_requested()
     }
 
     /// Replaces the status.

@@ -9,17 +9,15 @@ use api::{
     backbone::{BackboneManifest, MANIFEST_FILE, NETWORK_FILE},
     model::Backbone as Identity,
 };
+use predictor::PredictorError;
 use prost::Message;
 
 use super::{Backbone, Body, read_checked};
 use crate::{
     Result, TrainerError,
     graph::{Builder, Value},
-    onnx::{Graph, Model, Node, ints},
+    onnx::{Graph, Model, ints},
 };
-
-/// Operator sets whose nodes mean the same in the graphs written here.
-const OPSETS: std::ops::RangeInclusive<i64> = 13..=17;
 
 /// Prefix of every name inside.
 const PREFIX: &str = "own.";
@@ -56,23 +54,12 @@ pub fn open(folder: &Path) -> Result<Backbone> {
 
 /// Takes the graph out of the file and gives its names a prefix.
 fn splice(file: &[u8], manifest: BackboneManifest) -> Result<Spliced, String> {
+    predictor::backbone::check(file).map_err(|error| match error {
+        PredictorError::Unfit { reason } => reason,
+        other => other.to_string(),
+    })?;
     let model = Model::decode(file).map_err(|error| format!("it is no ONNX file ({error})"))?;
-    let opset = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
-    let opset = opset.map_or(0, |set| set.version);
-    if !OPSETS.contains(&opset) {
-        return Err(format!(
-            "it uses operator set {opset}; export it with one of {} to {}",
-            OPSETS.start(),
-            OPSETS.end()
-        ));
-    }
     let mut graph = model.graph.ok_or("it has no graph")?;
-    if graph.initializer.iter().any(|constant| !constant.external_data.is_empty()) {
-        return Err("its weights lie in another file; export it as one file".into());
-    }
-    for node in &graph.node {
-        check_node(node)?;
-    }
     let output = graph.output.iter().find(|output| output.name == manifest.output);
     let output = output.ok_or_else(|| format!("it has no output {}", manifest.output))?;
     let is_map = match crate::onnx::dimensions(output).len() {
@@ -91,21 +78,6 @@ fn splice(file: &[u8], manifest: BackboneManifest) -> Result<Spliced, String> {
     graph.input.clear();
     graph.output.clear();
     Ok(Spliced { graph, manifest, is_map })
-}
-
-/// # Errors
-/// If the node means something else here than where it comes from
-fn check_node(node: &Node) -> Result<(), String> {
-    let is_standard = node.domain.is_empty() || node.domain == "ai.onnx";
-    if !is_standard {
-        return Err(format!("it uses {} of {}, which is not standard", node.op_type, node.domain));
-    }
-    let has_graph = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
-    // Its default of where pixels lie changed in set 16.
-    if has_graph || node.op_type == "RoiAlign" {
-        return Err(format!("it uses {}, which cannot become part of another graph", node.op_type));
-    }
-    Ok(())
 }
 
 /// Every name of a value or node.

@@ -2,16 +2,49 @@
 
 mod installed;
 
+use std::{path::Path, process::Command};
+
 use api::{
     Format, PreprocessSpec,
     dataset::{PictureRecord, Provenance, Split, SplitPolicy},
     preprocess::Facts,
+    train::Hyperparameters,
 };
 use rand::RngExt;
 use rand_pcg::Pcg64;
-use store::{Dataset, DatasetInfo, Volumes};
+use store::{Dataset, DatasetInfo, Run, Volumes};
 
 pub use installed::{backbones, library};
+
+/// Volumes in a folder of their own, with one dataset of stripes.
+pub struct Place {
+    _root: tempfile::TempDir,
+    pub volumes: Volumes,
+    pub dataset: Dataset,
+}
+
+impl Place {
+    pub fn with(spec: PreprocessSpec, per_class: [usize; 3]) -> Self {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let volumes = Volumes::under(root.path());
+        volumes.create().expect("the folders");
+        let dataset = stripes(&volumes, spec, per_class);
+        Self { _root: root, volumes, dataset }
+    }
+
+    pub fn run(&self, hyperparameters: Hyperparameters) -> Run {
+        self.volumes.create_run(&self.dataset.manifest.id, "stripes", hyperparameters).expect("a run")
+    }
+
+    /// The trainer, on the run that this file describes.
+    pub fn trainer_of(&self, spec: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fovea-trainer"));
+        command.arg("--spec").arg(spec);
+        command.arg("--datasets").arg(self.volumes.volume1()).arg("--models").arg(self.volumes.volume2());
+        command.env("ORT_DYLIB_PATH", library()).env_remove("FOVEA_BACKBONES");
+        command
+    }
+}
 
 /// Publishes a dataset of striped pictures: class 0 lying, class 1 standing, in random colours and with noise.
 ///

@@ -311,6 +311,7 @@ impl Inner {
 /// What is to be done about a run, whose newest Job was looked at before; blocks on the disk.
 fn judge(run: &Run, job: Option<&TrainerJob>) -> store::Result<Step> {
     let written = run.written_status()?;
+    let began = written.state == RunState::Running;
     let works = matches!(job, Some(TrainerJob { state: JobState::Waiting(_) | JobState::Running, .. }));
     if written.state.is_final() {
         // Its log is kept when it has printed its last.
@@ -318,7 +319,7 @@ fn judge(run: &Run, job: Option<&TrainerJob>) -> store::Result<Step> {
     }
     let cancelled = run.cancel_requested();
     // Only a running trainer has the lock; a queued one's must not find it taken by somebody who looks.
-    let locked = || written.state == RunState::Running && run.is_locked();
+    let locked = || began && run.is_locked();
     let end = |reason: &str| {
         let how = if cancelled { RunState::Cancelled } else { RunState::Failed };
         Step::Bury(how, if cancelled { "cancelled".to_owned() } else { reason.to_owned() })
@@ -338,7 +339,7 @@ fn judge(run: &Run, job: Option<&TrainerJob>) -> store::Result<Step> {
         JobState::Waiting(hindrance) => Step::Wait(hindrance.clone()),
         JobState::Running => Step::Wait(None),
         // A trainer that never began would not begin the next time either.
-        JobState::Failed(_) if *was_killed && *attempt == begun && run.may_go_on(&written) => match run.is_locked() {
+        JobState::Failed(_) if began && *was_killed && *attempt == begun && run.may_go_on(&written) => match locked() {
             true => Step::Wait(None),
             false => Step::Start(begun + 1),
         },

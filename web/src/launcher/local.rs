@@ -6,11 +6,10 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
-    process::{ExitStatus, Stdio},
+    process::ExitStatus,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -232,16 +231,15 @@ impl Inner {
             }
         };
         // A trainer that dies before it counts itself is not followed for ever.
-        for _ in 0..MAX_ATTEMPTS {
-            if self.train(run, control).await == Outcome::Ended {
+        for attempt in 1..=MAX_ATTEMPTS {
+            if self.train(run, control, attempt < MAX_ATTEMPTS).await == Outcome::Ended {
                 return;
             }
         }
-        bury(run, RunState::Failed, "its trainers died one after the other");
     }
 
-    /// Has a trainer work on the run.
-    async fn train(&self, run: &Run, control: &Control) -> Outcome {
+    /// Has a trainer work on the run, which another one may follow.
+    async fn train(&self, run: &Run, control: &Control, may_be_followed: bool) -> Outcome {
         let mut child = match self.spawn(run) {
             Ok(child) => child,
             Err(e) => {
@@ -251,7 +249,7 @@ impl Inner {
             }
         };
         match wait(&mut child, control).await {
-            Ok(status) => conclude(run, &ending(&status), status.signal().is_some()),
+            Ok(status) => conclude(run, &ending(&status), may_be_followed && status.signal().is_some()),
             Err(e) => {
                 bury(run, RunState::Failed, &format!("cannot wait for the trainer: {e}"));
                 Outcome::Ended
@@ -278,19 +276,7 @@ impl Inner {
     }
 
     fn spawn(&self, run: &Run) -> io::Result<Child> {
-        let log = File::options().create(true).append(true).open(run.log_path())?;
-        Command::new(&self.program)
-            .arg("--spec")
-            .arg(run.spec_path())
-            .arg("--datasets")
-            .arg(self.volumes.volume1())
-            .arg("--models")
-            .arg(self.volumes.volume2())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()
+        Command::from(run.trainer(&self.program, &self.volumes)?).spawn()
     }
 }
 

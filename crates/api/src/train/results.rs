@@ -168,6 +168,19 @@ pub enum CandidateState {
     Chosen,
 }
 
+impl CandidateState {
+    /// As written in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Tried => "tried",
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+            Self::Chosen => "chosen",
+        }
+    }
+}
+
 /// How far a model's probabilities can be believed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -32,6 +32,9 @@ const CHEAP: f64 = 0.04;
 /// Share of the budget that the first wave may take where pictures are few: enough to see which backbone is good.
 const FIRST_WAVE: f64 = 0.25;
 
+/// Share of the budget that is left to what comes after the final fit: calibration, the test split, the published file.
+const AFTERWARDS: f64 = 0.15;
+
 /// Shares of its epochs that a costly candidate may be tried with first, where the budget does not allow for all.
 const EFFORTS: [f64; 3] = [1.0, 0.5, 0.25];
 
@@ -156,7 +159,7 @@ impl Search<'_> {
 
     /// Seconds of the budget that nothing was planned for.
     fn rest(&self) -> f64 {
-        self.question.budget_seconds - self.planned
+        self.question.budget_seconds * (1.0 - AFTERWARDS) - self.planned
     }
 
     /// Tries every candidate of a wave for the first time.

@@ -127,31 +127,10 @@ impl<'a> Inputs<'a> {
 
     /// Adds one number.
     pub fn number(&mut self, name: &'a str, value: f32) -> Result<()> {
-        let held = Held::new(&[], vec![value])?;
-        self.0.push((name.into(), held.0.into()));
+        let number = Tensor::from_array((Vec::<i64>::new(), vec![value]));
+        let number = number.map_err(TrainerError::engine(format!("take {name}")))?;
+        self.0.push((name.into(), number.into()));
         Ok(())
-    }
-
-    /// Adds a tensor that the engine holds.
-    pub fn held(&mut self, name: impl Into<Cow<'a, str>>, held: &'a Held) {
-        self.0.push((name.into(), (&held.0).into()));
-    }
-}
-
-/// A tensor of floats in the engine's memory: what came out of one run and goes into the next.
-#[derive(Debug)]
-pub struct Held(DynValue);
-
-impl Held {
-    /// Puts values into the engine's memory.
-    pub fn new(dims: &[i64], values: Vec<f32>) -> Result<Self> {
-        let tensor = Tensor::from_array((dims.to_vec(), values));
-        tensor.map(|t| Self(t.into_dyn())).map_err(TrainerError::engine(format!("hold values of shape {dims:?}")))
-    }
-
-    /// The values.
-    pub fn values(&self) -> Result<&[f32]> {
-        extract(&self.0, "a held tensor")
     }
 }
 
@@ -167,11 +146,6 @@ impl Outputs<'_> {
     /// The value of an output that is one number.
     pub fn number<T: PrimitiveTensorElementType + Copy>(&self, name: &str) -> Result<T> {
         self.values(name)?.first().copied().ok_or_else(|| missing(name))
-    }
-
-    /// Takes an output out, without a copy.
-    pub fn take(&mut self, name: &str) -> Result<Held> {
-        self.0.remove(name).map(Held).ok_or_else(|| missing(name))
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! job ── publishing ── learning ── search ── trials
 //!  │        │             └── family ── train ── optimiser ── grad ── graph ── onnx
-//!  │        │                   │         │          └── engine (ONNX Runtime)
+//!  │        │                   │         │          └── adamw, engine (ONNX Runtime)
 //!  │        │                   │         └── sampling ── data
 //!  │        │                   ├── recipe ── model ── layer
 //!  │        │                   └── cache ── features ── backbone ── torch_file
@@ -11,9 +11,10 @@
 //!  └── checkpoint
 //! ```
 //!
-//! A training step (forward, gradients, optimiser) is one plain ONNX graph, run by the ordinary inference build of ONNX
-//! Runtime; the same list of layers writes the graph that is published. Left out: serving, and choosing datasets.
+//! Loss and gradients of a step are one plain ONNX graph, run by the ordinary inference build of ONNX Runtime; the same
+//! list of layers writes the graph that is published. Left out: serving, and choosing datasets.
 
+pub mod adamw;
 pub mod backbone;
 pub mod cache;
 pub mod calibration;

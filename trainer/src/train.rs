@@ -143,7 +143,8 @@ pub fn fit(engine: &Engine, lesson: Lesson, keeper: &mut dyn Keeper, monitor: &m
             monitor.step(epoch, step, steps, outcome.loss, remaining(step))
         })?;
         let epoch_seconds = epoch_started.elapsed().as_secs_f64();
-        let logits = evaluator.run(&optimiser.held_weights(), validation, false, || monitor.go_on())?;
+        let weights = optimiser.weights();
+        let logits = evaluator.output(network, &weights, validation, false, || monitor.go_on())?;
         let validated = Evaluation::of(&logits, validation.labels(), network.n_classes() as usize);
         let loss = loss_sum / train.len() as f64;
         let deciding = validated.as_ref().map_or(loss, |v| v.loss);
@@ -151,7 +152,7 @@ pub fn fit(engine: &Engine, lesson: Lesson, keeper: &mut dyn Keeper, monitor: &m
             return Err(diverged(epoch, step));
         }
         if settings.patience == 0 || best.as_ref().is_none_or(|(least, ..)| deciding < *least) {
-            best = Some((deciding, epoch, optimiser.weights()?));
+            best = Some((deciding, epoch, weights));
         }
         let metrics = EpochMetrics {
             epoch,
@@ -169,7 +170,7 @@ pub fn fit(engine: &Engine, lesson: Lesson, keeper: &mut dyn Keeper, monitor: &m
         curves.push(metrics.clone());
         monitor.epoch(metrics)?;
         if let Some(best) = best.as_ref().filter(|_| keeper.is_wanted()) {
-            let (state, curves) = (optimiser.state()?, curves.clone());
+            let (state, curves) = (optimiser.state(), curves.clone());
             keeper.keep(&Kept { epoch, steps: step, state, curves, best: best.clone() })?;
         }
     }

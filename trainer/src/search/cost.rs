@@ -9,7 +9,7 @@ use api::train::Settings;
 pub const ANSWERING_RATE: f64 = 60e9;
 
 /// Multiply-adds a second of a network that is trained, gradients counted.
-pub const TRAINING_RATE: f64 = 25e9;
+pub const TRAINING_RATE: f64 = 45e9;
 
 /// What a step takes however small it is.
 const STEP_SECONDS: f64 = 6e-4;

@@ -268,7 +268,7 @@ impl Settings {
             Family::Mlp => Self { hidden_units: 256, ..linear },
             Family::FineTune => Self {
                 backbone: Some("efficientnet-lite1".to_owned()),
-                epochs: 10,
+                epochs: 20,
                 batch_size: 16,
                 learning_rate: 4e-4,
                 dropout: 0.0,

@@ -253,3 +253,109 @@ impl<'a> Reader<'a> {
         Ok(Array { dims, values })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    const ROOT: usize = 96;
+    const TREE: usize = 136;
+    const HEAP: usize = 192;
+    const SYMBOLS: usize = 256;
+    const ARRAY: usize = 304;
+    const SPACE: usize = ARRAY + 16;
+    const ELEMENT: usize = SPACE + 32;
+    const LAYOUT: usize = 424;
+
+    /// A file with the array `a` of 1×2 values; its header goes on elsewhere.
+    fn file() -> Vec<u8> {
+        let mut file = vec![0; 464];
+        let mut put = |at: usize, parts: &[&[u8]]| {
+            let bytes = parts.concat();
+            file[at..at + bytes.len()].copy_from_slice(&bytes);
+        };
+        let long = |value: usize| (value as u64).to_le_bytes();
+        let message = |kind: u8, length: u8| [kind, 0, length, 0, 0, 0, 0, 0];
+        put(0, &[b"\x89HDF\r\n\x1a\n", &[0, 0, 0, 0, 0, 8, 8, 0]]);
+        put(40, &[&long(464)]);
+        put(64, &[&long(ROOT)]);
+        put(ROOT, &[&[1, 0, 1, 0, 1, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0], &message(0x11, 16), &long(TREE), &long(HEAP)]);
+        put(TREE, &[b"TREE\0\0\x01\0", &[0xff; 16], &long(0), &long(SYMBOLS)]);
+        put(HEAP, &[b"HEAP\0\0\0\0", &long(16), &[0xff; 8], &long(HEAP + 32), &long(0), b"a"]);
+        put(SYMBOLS, &[b"SNOD\x01\0\x01\0", &long(8), &long(ARRAY)]);
+        put(ARRAY, &[&[1, 0, 4, 0, 1, 0, 0, 0, 88, 0, 0, 0, 0, 0, 0, 0]]);
+        put(SPACE, &[&message(1, 24), &[1, 2, 0, 0, 0, 0, 0, 0], &long(1), &long(2)]);
+        put(ELEMENT, &[&message(3, 24), &FLOAT, &[0; 4]]);
+        put(ELEMENT + 32, &[&message(0x10, 16), &long(LAYOUT), &long(32)]);
+        put(LAYOUT, &[&message(8, 24), &[3, 1], &long(456), &long(8)]);
+        put(456, &[&1.5f32.to_le_bytes(), &(-2.0f32).to_le_bytes()]);
+        file
+    }
+
+    #[test]
+    fn arrays_are_read_with_their_shapes() {
+        let arrays = read(&file()).unwrap();
+        assert_eq!(arrays, BTreeMap::from([("a".to_owned(), Array { dims: vec![1, 2], values: vec![1.5, -2.0] })]));
+    }
+
+    #[test]
+    fn what_weights_have_no_use_for_is_refused() {
+        #[track_caller]
+        fn check(at: usize, bytes: &[u8], sentence: &str) {
+            let mut file = file();
+            file[at..at + bytes.len()].copy_from_slice(bytes);
+            let error = read(&file).unwrap_err().to_string();
+            assert!(error.contains(sentence), "{error:?} does not say {sentence:?}");
+        }
+        check(0, b"x", "HDF5's signature at byte 0");
+        check(8, &[2], "a superblock of version 0");
+        check(24, &[1], "0 as the base of all addresses");
+        check(40, &[1], "the length of the file");
+        check(ROOT, b"OHDR", "an object's header of version 1");
+        check(SYMBOLS + 24, &[2], "not a link");
+        check(HEAP + 40, &[0], "a name in UTF-8");
+        check(SPACE, &[0x0b], "a message of type 0x000b, which is not allowed");
+        check(SPACE + 4, &[2], "every message once, and here");
+        check(SPACE, &[3], "every message once, and here");
+        check(SPACE, &[0], "a group or an array at byte 304");
+        check(SPACE + 8, &[2], "a dataspace of version 1");
+        check(SPACE + 9, &[0], "1 to 8 dimensions");
+        check(SPACE + 16, &[0xff; 8], "as many values as the shape says");
+        check(SPACE + 24, &[3], "as many values as the shape says");
+        check(ELEMENT + 8, &[0x11, 0x21], "32-bit floats, little-endian");
+        check(LAYOUT + 9, &[2], "values in one piece");
+        check(LAYOUT + 10, &[0xff; 8], "is not inside of the file");
+    }
+
+    #[test]
+    fn parts_of_themselves_come_to_an_end() {
+        let mut itself = file();
+        itself[SYMBOLS + 16..][..8].copy_from_slice(&(ROOT as u64).to_le_bytes());
+        assert_eq!(read(&itself), Err(FormatError::Size));
+        let mut chain = file();
+        chain[TREE + 5] = 3;
+        chain[TREE + 32..][..8].copy_from_slice(&(TREE as u64).to_le_bytes());
+        let what = "a node one below the one above it";
+        assert_eq!(read(&chain), Err(FormatError::Expected { what, at: TREE as u64 }));
+        let mut header = file();
+        header.copy_within(ELEMENT + 32..ELEMENT + 56, LAYOUT);
+        assert_eq!(read(&header), Err(FormatError::Expected { what: "a group or an array", at: ARRAY as u64 }));
+    }
+
+    #[test]
+    fn no_change_of_a_byte_makes_it_panic() {
+        let file = file();
+        for at in 0..file.len() {
+            for value in [0, 1, 0x10, 0x7f, 0xff] {
+                let mut changed = file.clone();
+                changed[at] = value;
+                let _ = read(&changed);
+                changed[at..].iter_mut().take(8).for_each(|byte| *byte = value);
+                let _ = read(&changed);
+            }
+            assert!(read(&file[..at]).is_err());
+        }
+    }
+}

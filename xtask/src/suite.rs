@@ -143,7 +143,8 @@ mod tests {
         ));
         assert!(good, "{said}");
         let lines: Vec<&str> = said.lines().collect();
-        let ends = ["/libonnxruntime.so", "/backbones-lite01-0.1.0", "target/wasm32-wasip2/release", "/chromedriver"];
+        let backbones = "/backbones-lite01-squeezenet-0.1.0";
+        let ends = ["/libonnxruntime.so", backbones, "target/wasm32-wasip2/release", "/chromedriver"];
         for (line, end) in lines[1..].iter().zip(ends) {
             assert!(line.ends_with(end), "{line} should end in {end}");
         }

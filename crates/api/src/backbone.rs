@@ -21,8 +21,8 @@ pub struct BuiltIn {
     pub licence: &'static str,
 }
 
-/// All that this build knows, the cheapest first.
-pub const BUILT_IN: [BuiltIn; 3] = [
+/// All that this build knows: families one after the other, in each the cheapest first.
+pub const BUILT_IN: [BuiltIn; 4] = [
     BuiltIn {
         name: "efficientnet-lite0",
         file: "efficientnet-lite0.pth",
@@ -41,7 +41,16 @@ pub const BUILT_IN: [BuiltIn; 3] = [
         sha256: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         licence: "Apache-2.0",
     },
+    BuiltIn {
+        name: "squeezenet1.1",
+        file: "squeezenet1.1.h5",
+        sha256: "308d1afdb450bd2836240f6cb6fe952cb2e33492fc3564b0c134391614c3dcb5",
+        licence: "BSD-3-Clause",
+    },
 ];
+
+/// Names of those that the setup fetches, and that the trainer's image therefore holds.
+pub const FETCHED: [&str; 3] = ["efficientnet-lite0", "efficientnet-lite1", "squeezenet1.1"];
 
 /// File name of the manifest of a person's own backbone.
 pub const MANIFEST_FILE: &str = "backbone.json";

@@ -5,6 +5,7 @@
 
 pub mod efficientnet;
 pub mod own;
+pub mod squeezenet;
 
 use std::{
     collections::BTreeMap,
@@ -18,10 +19,11 @@ use api::{
 };
 use sha2::{Digest, Sha256};
 
-use self::{efficientnet::Scale, own::Spliced};
+use self::{efficientnet::Scale, own::Spliced, squeezenet::SqueezeNet};
 use crate::{
     Result, TrainerError,
     graph::{Builder, Value},
+    hdf5,
     model::{Layer, Network, Weights},
     torch_file,
 };
@@ -48,6 +50,7 @@ pub struct Blocks {
 #[derive(Clone, Debug)]
 enum Body {
     Blocks(Blocks),
+    SqueezeNet(Box<SqueezeNet>),
     Spliced(Box<Spliced>),
 }
 
@@ -76,26 +79,48 @@ impl Backbone {
         self.deviation
     }
 
-    /// Blocks that can be trained, counted from the end; none in a network whose layers are not known.
+    /// Blocks that can be trained, counted from the end; none in a network that can only be used frozen.
     pub fn n_blocks(&self) -> usize {
         match &self.body {
             Body::Blocks(blocks) => blocks.starts.len(),
-            Body::Spliced(_) => 0,
+            Body::SqueezeNet(_) | Body::Spliced(_) => 0,
         }
     }
 
-    /// The only side in pixels that it can see; nothing where any will do.
+    /// Whether its features are much weaker than those of the others, so that it is worth trying only where nothing else is.
+    pub fn is_last_resort(&self) -> bool {
+        matches!(self.body, Body::SqueezeNet(_))
+    }
+
+    /// The only side in pixels that it can see; nothing where several will do.
     pub fn fixed_size(&self) -> Option<u32> {
         match &self.body {
-            Body::Blocks(_) => None,
+            Body::Blocks(_) | Body::SqueezeNet(_) => None,
             Body::Spliced(spliced) => Some(spliced.input_size()),
         }
+    }
+
+    /// Whether it can see pictures of this side in pixels.
+    ///
+    /// # Errors
+    /// `Settings` if it cannot, with what it can
+    pub fn check_size(&self, input_size: u32) -> Result<()> {
+        let seen = match &self.body {
+            Body::SqueezeNet(_) if input_size < squeezenet::LEAST_INPUT_SIZE => {
+                format!("at least {}", squeezenet::LEAST_INPUT_SIZE)
+            }
+            Body::Spliced(spliced) if input_size != spliced.input_size() => spliced.input_size().to_string(),
+            Body::Blocks(_) | Body::SqueezeNet(_) | Body::Spliced(_) => return Ok(()),
+        };
+        let problem = format!("backbone {} sees {seen} pixels; input_size is {input_size}", self.identity.name);
+        Err(TrainerError::Settings(vec![problem]))
     }
 
     /// Number of its weights.
     pub fn n_weights(&self) -> usize {
         match &self.body {
             Body::Blocks(blocks) => blocks.weights.iter().map(Vec::len).sum(),
+            Body::SqueezeNet(network) => network.n_weights(),
             Body::Spliced(spliced) => spliced.n_weights(),
         }
     }
@@ -115,7 +140,7 @@ impl Backbone {
     /// The part that is trained, with the weights it starts from.
     ///
     /// # Errors
-    /// `Settings` if it is no block's, or the network's layers are not known
+    /// `Settings` if it is no block's, or the network has no blocks
     pub fn trained(&self, input_size: u32, trained_blocks: u32) -> Result<(Network, Weights)> {
         let problem = match &self.body {
             Body::Blocks(blocks) => {
@@ -127,7 +152,7 @@ impl Backbone {
                 }
                 "trained_blocks is 0; fine_tune trains at least 1".to_owned()
             }
-            Body::Spliced(_) => {
+            Body::SqueezeNet(_) | Body::Spliced(_) => {
                 format!("backbone {} can only be used frozen; choose linear or mlp", self.identity.name)
             }
         };
@@ -151,6 +176,7 @@ impl Frozen {
     pub fn output(&self) -> Vec<i64> {
         match &self.backbone.body {
             Body::Blocks(blocks) => self.backbone.cut(blocks, self.input_size, self.trained_blocks).0.output().to_vec(),
+            Body::SqueezeNet(_) => vec![squeezenet::FEATURES],
             Body::Spliced(spliced) => vec![spliced.n_features()],
         }
     }
@@ -159,6 +185,7 @@ impl Frozen {
     pub fn n_weights(&self) -> usize {
         match &self.backbone.body {
             Body::Blocks(blocks) => self.backbone.cut(blocks, self.input_size, self.trained_blocks).0.n_weights(),
+            Body::SqueezeNet(network) => network.n_weights(),
             Body::Spliced(spliced) => spliced.n_weights(),
         }
     }
@@ -167,6 +194,7 @@ impl Frozen {
     pub fn multiply_adds(&self) -> u64 {
         match &self.backbone.body {
             Body::Blocks(blocks) => self.backbone.cut(blocks, self.input_size, self.trained_blocks).0.multiply_adds(),
+            Body::SqueezeNet(network) => network.multiply_adds(self.input_size),
             Body::Spliced(spliced) => spliced.multiply_adds(),
         }
     }
@@ -183,6 +211,7 @@ impl Frozen {
                 front.embed_parameters(graph, &blocks.weights[..front.parameters().len()]);
                 front.infer(graph, x)
             }
+            Body::SqueezeNet(network) => network.append(graph, x),
             Body::Spliced(spliced) => spliced.append(graph, x),
         }
     }
@@ -232,8 +261,8 @@ impl Backbones {
     /// Reads a backbone after comparing its file with its known hash.
     ///
     /// # Errors
-    /// `Settings` if there is none of this name; `BackboneFile`, `BackboneDigest`, `BackboneFormat`, `BackboneWeights` or
-    /// `BackboneGraph` if its file is not what it should be
+    /// `Settings` if there is none of this name; `BackboneFile`, `BackboneDigest`, `BackboneFormat`, `BackboneHdf5`,
+    /// `BackboneWeights` or `BackboneGraph` if its file is not what it should be
     pub fn open(&self, name: &str) -> Result<Arc<Backbone>> {
         let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(backbone) = open.get(name) {
@@ -255,23 +284,23 @@ impl Backbones {
 
 fn built_in(known: &BuiltIn, path: &Path) -> Result<Backbone> {
     let bytes = read_checked(path, known.sha256)?;
-    let scale = match known.name {
-        "efficientnet-lite0" => efficientnet::LITE0,
-        "efficientnet-lite1" => efficientnet::LITE1,
-        "efficientnet-lite2" => efficientnet::LITE2,
+    let (mean, deviation, body) = match known.name {
+        "efficientnet-lite0" => lite(&bytes, efficientnet::LITE0)?,
+        "efficientnet-lite1" => lite(&bytes, efficientnet::LITE1)?,
+        "efficientnet-lite2" => lite(&bytes, efficientnet::LITE2)?,
+        "squeezenet1.1" => {
+            let network = squeezenet::read(&hdf5::read(&bytes)?)?;
+            (squeezenet::PIXEL_MEAN, squeezenet::PIXEL_DEVIATION, Body::SqueezeNet(Box::new(network)))
+        }
         name => return Err(TrainerError::BackboneWeights(format!("nothing reads the weights of {name}"))),
     };
-    lite(&bytes, scale, known)
+    let identity = Identity { name: known.name.into(), licence: known.licence.into(), sha256: known.sha256.into() };
+    Ok(Backbone { identity, mean, deviation: [deviation; 3], body })
 }
 
-fn lite(bytes: &[u8], scale: Scale, known: &BuiltIn) -> Result<Backbone> {
+fn lite(bytes: &[u8], scale: Scale) -> Result<([f32; 3], f32, Body)> {
     let blocks = efficientnet::read(&torch_file::read(bytes)?, scale)?;
-    Ok(Backbone {
-        identity: Identity { name: known.name.into(), licence: known.licence.into(), sha256: known.sha256.into() },
-        mean: [efficientnet::PIXEL_MEAN; 3],
-        deviation: [efficientnet::PIXEL_DEVIATION; 3],
-        body: Body::Blocks(blocks),
-    })
+    Ok(([efficientnet::PIXEL_MEAN; 3], efficientnet::PIXEL_DEVIATION, Body::Blocks(blocks)))
 }
 
 /// The bytes of a file that has this SHA-256.

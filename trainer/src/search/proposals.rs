@@ -20,6 +20,8 @@ pub struct Known {
     pub fixed_size: Option<u32>,
     /// Whether its blocks can be trained on.
     pub is_trainable: bool,
+    /// Whether it is worth trying only where it is asked for or there is no other.
+    pub is_last_resort: bool,
 }
 
 /// What the candidates follow from.
@@ -63,8 +65,11 @@ impl Proposals {
 
     /// Those that candidates may be built on.
     fn backbones(&self) -> impl Iterator<Item = &Known> {
-        let stated = self.stated.backbone.as_ref();
-        self.backbones.iter().filter(move |backbone| stated.is_none_or(|name| *name == backbone.name))
+        let is_bare = self.backbones.iter().all(|backbone| backbone.is_last_resort);
+        self.backbones.iter().filter(move |backbone| match &self.stated.backbone {
+            Some(name) => *name == backbone.name,
+            None => is_bare || !backbone.is_last_resort,
+        })
     }
 
     fn has_fixed_size(&self, settings: &Settings) -> bool {
@@ -162,7 +167,12 @@ mod tests {
     use super::*;
 
     fn proposals(n_pictures: usize, backbones: &[&str], stated: Hyperparameters) -> Proposals {
-        let known = |name: &&str| Known { name: (*name).to_owned(), fixed_size: None, is_trainable: true };
+        let known = |name: &&str| Known {
+            name: (*name).to_owned(),
+            fixed_size: None,
+            is_trainable: true,
+            is_last_resort: name.starts_with("weak"),
+        };
         let backbones = backbones.iter().map(known).collect();
         Proposals { stated, backbones, picture_side: 32, n_pictures }
     }
@@ -218,6 +228,28 @@ mod tests {
             assert_eq!(settings.input_size, 227);
             assert_ne!(settings.family, Family::FineTune);
         }
+    }
+
+    #[test]
+    fn a_last_resort_is_tried_where_it_is_named_or_nothing_else_is_there() {
+        #[track_caller]
+        fn check(installed: &[&str], named: Option<&str>, tried: &[&str]) {
+            let stated = Hyperparameters { backbone: named.map(str::to_owned), ..Hyperparameters::default() };
+            let proposals = proposals(200, installed, stated);
+            let first = proposals.wave(0, None).expect("a first wave");
+            let names: Vec<_> = first.iter().filter_map(|forms| forms[0].backbone.as_deref()).collect();
+            assert_eq!(names, tried);
+            let later = (1..4).filter_map(|number| proposals.wave(number, Some(&first[0][0]))).flatten().flatten();
+            let backbones: Vec<_> = later.filter_map(|settings| settings.backbone).collect();
+            assert!(
+                !backbones.is_empty() && backbones.iter().all(|name| tried.contains(&name.as_str())),
+                "{backbones:?}"
+            );
+        }
+        check(&["a", "b", "weak"], None, &["a", "b"]);
+        check(&["a", "weak"], Some("weak"), &["weak"]);
+        check(&["weak"], None, &["weak"]);
+        check(&["weak", "weaker"], None, &["weak", "weaker"]);
     }
 
     #[test]

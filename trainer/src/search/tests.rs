@@ -114,7 +114,7 @@ struct Ran {
 }
 
 fn known(name: &&str) -> Known {
-    Known { name: (*name).to_owned(), fixed_size: None, is_trainable: true }
+    Known { name: (*name).to_owned(), fixed_size: None, is_trainable: true, is_last_resort: false }
 }
 
 fn run(case: &Case) -> Ran {

@@ -323,6 +323,7 @@ mod tests {
         let config = Cli::try_parse_from(flags).unwrap().serve.validate().unwrap();
         assert_eq!((config.engine, config.inference_function.as_str()), (EngineKind::Kubernetes, "inference"));
         assert_eq!(config.backbones, FETCHED, "the trainer's image has them");
+        assert!(FETCHED.iter().all(|name| BUILT_IN.iter().any(|known| known.name == *name)));
         assert!(Cli::try_parse_from(["fovea-web", "--engine", "docker"]).is_err());
     }
 

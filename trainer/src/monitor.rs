@@ -3,6 +3,7 @@
 //! Where progress goes and who may ask for a stop is the caller's.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     time::{Duration, Instant},
 };
@@ -60,13 +61,17 @@ impl<'a> Monitor<'a> {
         self.retold("fit", |_, _| Ok(()), work)
     }
 
-    /// Does a trial of the search: its steps and epochs are told as seconds of the budget that have gone by.
+    /// Does a trial of the search: its steps and epochs are told as seconds of the budget that have gone by, each once.
     pub fn searching<T>(&mut self, budget_seconds: f64, work: impl FnOnce(&mut Monitor) -> Result<T>) -> Result<T> {
+        let last = Cell::new(None);
         let retell = |tell: &mut dyn FnMut(&Progress) -> Result<()>, progress: &Progress| match progress {
             Progress::Step { seconds, .. } | Progress::Epoch(EpochMetrics { seconds, .. }) => {
                 let total = budget_seconds.ceil() as u64;
                 let done = (*seconds as u64).min(total);
-                tell(&Progress::Stage { stage: "search".into(), done, total, seconds: *seconds })
+                match last.replace(Some(done)) {
+                    Some(before) if before == done => Ok(()),
+                    _ => tell(&Progress::Stage { stage: "search".into(), done, total, seconds: *seconds }),
+                }
             }
             other => tell(other),
         };

@@ -241,7 +241,10 @@ mod tests {
             assert_eq!(names, tried);
             let later = (1..4).filter_map(|number| proposals.wave(number, Some(&first[0][0]))).flatten().flatten();
             let backbones: Vec<_> = later.filter_map(|settings| settings.backbone).collect();
-            assert!(!backbones.is_empty() && backbones.iter().all(|name| tried.contains(&name.as_str())), "{backbones:?}");
+            assert!(
+                !backbones.is_empty() && backbones.iter().all(|name| tried.contains(&name.as_str())),
+                "{backbones:?}"
+            );
         }
         check(&["a", "b", "weak"], None, &["a", "b"]);
         check(&["a", "weak"], Some("weak"), &["weak"]);

@@ -223,19 +223,21 @@ fn a_linear_head_on_squeezenet_learns_stripes_and_its_blocks_cannot_be_trained()
     let of = |family| Hyperparameters {
         family: Some(family),
         backbone: Some("squeezenet1.1".to_owned()),
-        input_size: Some(64),
+        input_size: Some(96),
         ..Hyperparameters::default()
     };
-    let run = place.run(of(Family::Linear));
-    let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert!(run.results().unwrap().unwrap().test_accuracy.unwrap() >= 0.95);
-    let version = place.volumes.version("stripes", 1).unwrap();
-    assert_eq!(version.manifest.backbone.unwrap().licence, "BSD-3-Clause");
-
     let run = place.run(of(Family::FineTune));
     let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();
     place.failed(&run, &output, &["backbone squeezenet1.1 can only be used frozen; choose linear or mlp"]);
+
+    let run = place.run(of(Family::Linear));
+    let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let results = run.results().unwrap().unwrap();
+    // 20 of 24, which guessing reaches less than once in a thousand times.
+    assert!(results.test_accuracy.unwrap() >= 0.8, "{results:?}");
+    let version = place.volumes.version("stripes", 1).unwrap();
+    assert_eq!(version.manifest.backbone.unwrap().licence, "BSD-3-Clause");
 }
 
 #[test]

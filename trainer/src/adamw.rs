@@ -7,6 +7,8 @@
 //! Kingma and Ba, "Adam", 2015, with its section 2 order of computation; Loshchilov and Hutter, "Decoupled weight decay
 //! regularization", 2019; Pascanu et al., "On the difficulty of training recurrent neural networks", 2013 (clipping)
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::{
@@ -127,7 +129,11 @@ impl AdamW {
     /// # Errors
     /// `Checkpoint` if it is of another network
     pub fn restore(&mut self, state: &[Vec<f32>], steps: u64) -> Result<()> {
-        if !state.iter().map(Vec::len).eq(self.state().iter().map(Vec::len)) {
+        let lengths = |moving: &Moving| {
+            let Moving { weights, means, variances, averages } = moving;
+            [weights, means, variances, averages].map(Vec::len)
+        };
+        if !state.iter().map(Vec::len).eq(self.moving.iter().flat_map(lengths)) {
             return Err(TrainerError::Checkpoint("its weights are those of another network".into()));
         }
         for (moving, state) in self.moving.iter_mut().zip(state.chunks_exact(4)) {
@@ -143,9 +149,7 @@ impl Moving {
     fn step(&mut self, parameter: &Parameter, gradient: &[f32], step: Step) {
         let size = step.size * parameter.pace;
         let decay = if parameter.decays { step.decay * parameter.pace } else { 0.0 };
-        let per_gain = gradient.len() / parameter.gain.as_ref().map_or(1, Vec::len).max(1);
-        for (index, range) in ranges(gradient.len(), per_gain) {
-            let gain = parameter.gain.as_ref().map_or(1.0, |gains| gains[index]);
+        for (range, gain) in gains(parameter) {
             let (factor, size) = (step.factor * gain, size * gain);
             let weights = self.weights[range.clone()].iter_mut();
             let moments = self.means[range.clone()].iter_mut().zip(&mut self.variances[range.clone()]);
@@ -167,25 +171,25 @@ fn running(mean: f32, new: f32, keep: f32) -> f32 {
     new + (mean - new) * keep
 }
 
-/// Equal parts of so many values, each with its index.
-fn ranges(len: usize, part: usize) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
-    (0..len).step_by(part.max(1)).map(move |start| start..start + part).enumerate()
+/// A parameter's values in equal parts, each with its gain; one part where there are no gains.
+fn gains(parameter: &Parameter) -> impl Iterator<Item = (Range<usize>, f32)> {
+    let gains = parameter.gain.as_deref().unwrap_or(&[1.0]);
+    let part = parameter.len() / gains.len().max(1);
+    gains.iter().enumerate().map(move |(index, &gain)| (index * part..(index + 1) * part, gain))
 }
 
 /// Squared length of a gradient with its gains.
 fn square(parameter: &Parameter, gradient: &[f32]) -> f64 {
     /// Sums side by side, which the processor adds up at once.
     const LANES: usize = 8;
-    let per_gain = gradient.len() / parameter.gain.as_ref().map_or(1, Vec::len).max(1);
-    let parts = ranges(gradient.len(), per_gain).map(|(index, range)| {
-        let gain = parameter.gain.as_ref().map_or(1.0, |gains| f64::from(gains[index]));
+    let parts = gains(parameter).map(|(range, gain)| {
         let mut lanes = [0f32; LANES];
         for some in gradient[range].chunks(LANES) {
             for (lane, value) in lanes.iter_mut().zip(some) {
                 *lane += value * value;
             }
         }
-        lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() * gain * gain
+        lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() * f64::from(gain).powi(2)
     });
     parts.sum()
 }

@@ -89,6 +89,11 @@ mod tests {
     use crate::tools::fake::FakeTools;
 
     #[test]
+    fn what_is_fetched_here_is_what_a_cluster_offers() {
+        assert_eq!(ALL.map(|(name, _)| name), api::backbone::FETCHED);
+    }
+
+    #[test]
     fn all_networks_lie_in_one_folder_and_what_is_missing_there_is_linked_again() {
         let cache = tempfile::tempdir().expect("a temporary folder");
         assert!(Backbones::installed(cache.path()).is_none());

@@ -41,7 +41,15 @@ pub struct Run {
 
 /// Held by the one process that works on a run; the system lets go of it when the process dies, however it dies.
 #[derive(Debug)]
-pub struct RunLock(#[expect(dead_code, reason = "held, never read")] File);
+pub struct RunLock(File);
+
+impl Drop for RunLock {
+    /// Lets go at once. Closing the file alone would not: while this process starts another one, that one holds a copy
+    /// of every open file for a moment.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl Volumes {
     /// Makes a run in state queued.
@@ -165,7 +173,15 @@ impl Run {
 
     /// Whether a live process works on the run.
     pub fn is_locked(&self) -> bool {
-        File::open(self.dir.join(LOCK)).is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+        let Ok(file) = File::open(self.dir.join(LOCK)) else { return false };
+        match file.try_lock_shared() {
+            Ok(()) => {
+                // At once, as a lock's drop does.
+                let _ = file.unlock();
+                false
+            }
+            Err(refused) => matches!(refused, fs::TryLockError::WouldBlock),
+        }
     }
 
     /// Where the run stands, as last written.
@@ -322,5 +338,26 @@ pub(crate) fn optional<T>(read: Result<T>) -> Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_lock_is_let_go_of_while_a_child_still_has_a_copy_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join(LOCK)).unwrap();
+        file.try_lock().unwrap();
+        let as_a_child_has_it = file.try_clone().unwrap();
+        let lock = RunLock(file);
+        let again = || File::open(folder.path().join(LOCK)).unwrap().try_lock();
+        assert!(matches!(again(), Err(fs::TryLockError::WouldBlock)));
+        drop(lock);
+        assert!(again().is_ok());
+        drop(as_a_child_has_it);
     }
 }

@@ -174,14 +174,9 @@ impl Run {
     /// Whether a live process works on the run.
     pub fn is_locked(&self) -> bool {
         let Ok(file) = File::open(self.dir.join(LOCK)) else { return false };
-        match file.try_lock_shared() {
-            Ok(()) => {
-                // At once, as a lock's drop does.
-                let _ = file.unlock();
-                false
-            }
-            Err(refused) => matches!(refused, fs::TryLockError::WouldBlock),
-        }
+        let tried = file.try_lock_shared();
+        let _let_go_at_once = RunLock(file);
+        matches!(tried, Err(fs::TryLockError::WouldBlock))
     }
 
     /// Where the run stands, as last written.

@@ -180,6 +180,8 @@ pub enum Trial {
         settings: Settings,
         /// Bits of the logits.
         logits: Vec<u32>,
+        /// Bits of how strange each picture was.
+        strangeness: Vec<u32>,
         /// What it took.
         seconds: f64,
     },
@@ -312,7 +314,8 @@ mod tests {
         let checkpoints = Checkpoints::of(run.path()).unwrap();
         let settings = Settings::defaults(Family::Cnn, 32);
         let logits = vec![(0.1f32 + 0.2).to_bits(), f32::NAN.to_bits()];
-        let answered = Trial::Answered { settings: settings.clone(), logits, seconds: 1.5 };
+        let answered =
+            Trial::Answered { settings: settings.clone(), logits, strangeness: vec![0.5f32.to_bits()], seconds: 1.5 };
         let failed = Trial::Failed { settings, reason: "it was too hard".into() };
         let mut trials = checkpoints.trials().unwrap();
         assert_eq!(trials.next_known(), None);

@@ -11,6 +11,7 @@ use crate::{
     change::Change,
     data::{Pictures, Standard},
     engine::{Engine, Inputs, Session},
+    familiarity::Familiar,
     graph::Builder,
     model::{Feed, Network, Weights},
     onnx::{BATCH, Element, int, ints},
@@ -32,8 +33,10 @@ pub struct Exported<'a> {
     pub network: &'a Network,
     /// Its weights, for input that nothing standardises.
     pub weights: &'a Weights,
-    /// Whether the logits are means over the picture and its mirror image.
+    /// Whether features are means over the picture and its mirror image.
     pub mirrored: bool,
+    /// Makes the logits of strange pictures smaller.
+    pub familiar: Option<Familiar>,
     /// Divides the logits.
     pub temperature: f64,
 }
@@ -53,13 +56,18 @@ impl Exported<'_> {
             x = frozen.append(&mut graph, &x);
         }
         self.network.embed_parameters(&mut graph, &cooled(self.weights, self.temperature));
-        let mut logits = self.network.infer(&mut graph, &x);
-        let n_classes = self.network.n_classes();
+        let (front, last) = self.network.clone().split_last();
+        let mut features = front.infer(&mut graph, &x);
         if self.mirrored {
-            let pairs = graph.reshape(&logits, &[2, BATCH, n_classes]);
-            logits = graph.op("ReduceMean", &[&pairs], vec![ints("axes", &[0]), int("keepdims", 0)]);
+            let pairs = graph.reshape(&features, &[&[2, BATCH], last.input()].concat());
+            features = graph.op("ReduceMean", &[&pairs], vec![ints("axes", &[0]), int("keepdims", 0)]);
         }
-        graph.output(OUTPUT, &logits, Element::F32, &[BATCH, n_classes]);
+        let mut logits = last.infer(&mut graph, &features);
+        if let Some(familiar) = &self.familiar {
+            let factor = familiar.append(&mut graph, &features);
+            logits = graph.mul(&logits, &factor);
+        }
+        graph.output(OUTPUT, &logits, Element::F32, &[BATCH, last.n_classes()]);
         graph.finish("classifier", metadata)
     }
 }
@@ -170,11 +178,13 @@ pub fn agree(pair: &'static str, a: &[f32], b: &[f32], n_classes: usize) -> Resu
 mod tests {
     use std::sync::Arc;
 
+    use ndarray::{Array2, s};
     use rand::RngExt;
 
     use super::*;
     use crate::{
         data::{FeatureSamples, PixelSamples},
+        familiarity::{self, Subspace},
         model::Layer,
         optimiser::Evaluator,
         random::{Purpose, generator},
@@ -198,40 +208,59 @@ mod tests {
     }
 
     #[test]
-    fn temperature_and_mirror_image_become_part_of_the_graph() {
+    fn temperature_mirror_image_and_familiarity_become_part_of_the_graph() {
         let engine = Engine::load_from(library()).expect("ONNX Runtime");
-        let images: Vec<u8> = (0..2 * 4 * 6 * 3).map(|i| (i * 37 % 251) as u8).collect();
-        let pictures = Pictures::new(4, 6).with(&images, &[0, 1]);
+        let n = 12;
+        let images: Vec<u8> = (0..n * 4 * 6 * 3).map(|i| (i * i * 37 % 251) as u8).collect();
+        let labels: Vec<u32> = (0..n as u32).map(|i| i % 3).collect();
+        let pictures = Pictures::new(4, 6).with(&images, &labels);
         let pixels = PixelInput { height: 4, width: 6, size: 8, mean: [100.0; 3], deviation: [50.0; 3] };
         let layers = [Layer::Conv { filters: 5, kernel: 3, stride: 1 }, Layer::Flatten, Layer::Dense { units: 3 }];
         let network = Network::new("", &[3, 8, 8], &layers);
         let random = &mut generator(1, Purpose::Weights, 0);
         let mut weights = network.first_weights(random);
         weights[2].iter_mut().for_each(|w| *w = random.random_range(-0.1..0.1));
-        let export = |mirrored, temperature| {
-            Exported { pixels: &pixels, frozen: None, network: &network, weights: &weights, mirrored, temperature }
-                .to_onnx(&[])
-        };
-        let feed = Feed::Pixels { pixels: pixels.clone(), frozen: None };
-        let rows = [0, 1];
+        weights[3].iter_mut().for_each(|w| *w = random.random_range(-0.1..0.1));
+        let rows: Vec<usize> = (0..n).collect();
         let samples = PixelSamples::new(&pictures, &rows, api::train::Augmentation::None);
-        let mut evaluator = Evaluator::new(&engine, &feed, &network, 2).expect("a graph");
-        let mut looks = |mirrored| evaluator.output(&network, &weights, &samples, mirrored, || Ok(())).expect("logits");
-        let (plain, mirror) = (looks(false), looks(true));
-        assert!(agree("a picture and its mirror image", &plain, &mirror, 3).is_err());
-        let mean: Vec<f32> = plain.iter().zip(&mirror).map(|(a, b)| (a + b) / 2.0).collect();
-        for (onnx, expected) in [(export(false, 1.0), &plain), (export(true, 1.0), &mean)] {
-            let mut runner = Runner::new(&engine, &onnx, &pixels).expect("a graph");
+        let feed = Feed::Pixels { pixels: pixels.clone(), frozen: None };
+        let looks = |network: &Network, mirrored| {
+            let mut evaluator = Evaluator::new(&engine, &feed, network, n).expect("a graph");
+            evaluator.output(network, &weights, &samples, mirrored, || Ok(())).expect("an output")
+        };
+        let mean_look = |network: &Network| -> Vec<f32> {
+            looks(network, false).iter().zip(looks(network, true)).map(|(a, b)| (a + b) / 2.0).collect()
+        };
+        let (plain, mean) = (looks(&network, false), mean_look(&network));
+        assert!(agree("a picture and both looks at it", &plain, &mean, 3).is_err());
+        let (front, _) = network.clone().split_last();
+        let features = Array2::from_shape_vec((n, 320), mean_look(&front)).expect("320 features");
+        let subspace = Subspace::of(features.slice(s![..8, ..])).expect("a subspace");
+        let strangeness = subspace.strangeness(features.view());
+        let familiar = Familiar { subspace, usual: strangeness[8] };
+        let factors: Vec<f32> =
+            strangeness.iter().map(|&strange| familiarity::factor(strange, familiar.usual)).collect();
+        assert!(factors.contains(&1.0) && factors.iter().any(|&factor| factor < 0.99), "{factors:?}");
+        let rows_of = mean.chunks(3).zip(&factors);
+        let dimmed: Vec<f32> = rows_of.flat_map(|(row, factor)| row.iter().map(move |x| x * factor)).collect();
+        let cool: Vec<f32> = mean.iter().map(|logit| logit / 4.0).collect();
+
+        let spec = PreprocessSpec { width: 6, height: 4, ..PreprocessSpec::square(4) };
+        for (mirrored, temperature, familiar, expected) in [
+            (false, 1.0, None, plain),
+            (true, 1.0, None, mean),
+            (true, 4.0, None, cool),
+            (true, 1.0, Some(familiar), dimmed),
+        ] {
+            let (pixels, network, weights) = (&pixels, &network, &weights);
+            let exported = Exported { pixels, frozen: None, network, weights, mirrored, familiar, temperature };
+            let onnx = exported.to_onnx(&[]);
+            let mut runner = Runner::new(&engine, &onnx, pixels).expect("a graph");
             let got = runner.logits(&pictures, &rows, |_| Ok(())).expect("logits");
-            agree("ONNX Runtime and the training-time forward", &got, expected, 3).expect("they agree");
-            let spec = PreprocessSpec { width: 6, height: 4, ..PreprocessSpec::square(4) };
+            agree("ONNX Runtime and the training-time forward", &got, &expected, 3).expect("they agree");
             let native = tract_logits(&onnx, &spec, 3, &pictures, &rows, |_| Ok(())).expect("logits");
             agree("ONNX Runtime and tract", &got, &native, 3).expect("they agree");
         }
-        let onnx = export(true, 4.0);
-        let cool = Runner::new(&engine, &onnx, &pixels).expect("a graph").logits(&pictures, &rows, |_| Ok(()));
-        let warm: Vec<f32> = cool.expect("logits").iter().map(|logit| 4.0 * logit).collect();
-        agree("four times the cool and the warm", &warm, &mean, 3).expect("they agree");
     }
 
     #[test]

@@ -7,12 +7,15 @@ use api::{
     train::{Family, Settings},
 };
 
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
 use crate::{
     Result, TrainerError,
     backbone::{Backbones, Frozen},
     data::{FeatureSamples, Pictures, PixelSamples, Samples, Values, Variant},
     engine::Engine,
     export::{Exported, fold_standard},
+    familiarity::{self, Familiar, Subspace},
     features::{self, FeatureSource},
     model::{Feed, Network, Weights},
     monitor::Monitor,
@@ -58,6 +61,46 @@ pub struct Fitted {
     network: Network,
     /// For input that nothing standardises.
     weights: Weights,
+    /// Of the pictures that it was fitted on.
+    subspace: Option<Subspace>,
+    /// See [`familiarity::usual`].
+    usual: Option<f32>,
+}
+
+/// What a network says of some pictures.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answers {
+    /// `[pictures, n_classes]`, at temperature 1
+    pub logits: Vec<f32>,
+    /// `[pictures]`, see [`Subspace::strangeness`]; 0 where nothing is known of it.
+    pub strangeness: Vec<f32>,
+}
+
+impl Answers {
+    /// Adds those of more pictures.
+    pub fn extend(&mut self, more: &Self) {
+        self.logits.extend_from_slice(&more.logits);
+        self.strangeness.extend_from_slice(&more.strangeness);
+    }
+
+    /// Those of the last so many pictures.
+    pub fn last(&self, pictures: usize) -> Self {
+        let first = self.strangeness.len() - pictures;
+        let n_classes = self.logits.len() / self.strangeness.len().max(1);
+        Self { logits: self.logits[first * n_classes..].to_vec(), strangeness: self.strangeness[first..].to_vec() }
+    }
+
+    /// The logits, made smaller where a picture is stranger than usual, as the published network does.
+    ///
+    /// # Shapes
+    /// result: `[pictures, n_classes]`
+    pub fn dimmed(&self, usual: Option<f32>) -> Vec<f32> {
+        let Some(usual) = usual else { return self.logits.clone() };
+        let n_classes = self.logits.len() / self.strangeness.len().max(1);
+        let rows = self.logits.chunks_exact(n_classes.max(1)).zip(&self.strangeness);
+        rows.flat_map(|(row, &strange)| row.iter().map(move |logit| logit * familiarity::factor(strange, usual)))
+            .collect()
+    }
 }
 
 /// Random variants of each picture whose features heads are fitted on, beside the plain and the mirrored one.
@@ -83,11 +126,16 @@ pub fn fit(
     monitor: &mut Monitor,
 ) -> Result<Fitted> {
     let fitting = Fitting { task, settings, rows };
-    match settings.family {
-        Family::Cnn | Family::SeparableCnn => fitting.scratch(keeper, monitor),
-        Family::Linear | Family::Mlp => fitting.head(source, keeper, monitor),
-        Family::FineTune => fitting.fine_tune(source, keeper, monitor),
-    }
+    let mut fitted = match settings.family {
+        Family::Cnn | Family::SeparableCnn => fitting.scratch(keeper, monitor)?,
+        Family::Linear | Family::Mlp => fitting.head(source, keeper, monitor)?,
+        Family::FineTune => fitting.fine_tune(source, keeper, monitor)?,
+    };
+    let stride = rows.train.len().div_ceil(familiarity::MOST_PICTURES).max(1);
+    let some: Vec<usize> = rows.train.iter().copied().step_by(stride).collect();
+    let features = fitted.features(task, &some, source, monitor)?;
+    fitted.subspace = Subspace::of(features.view());
+    Ok(fitted)
 }
 
 /// Cost of a fit in multiply-adds; no clock is asked.
@@ -109,12 +157,15 @@ pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
     let fitting = Fitting { task, settings, rows: Rows { train: &[], validation: &[] } };
     let steps = u64::from(settings.epochs) * n_train as u64;
     let looks = if settings.mirrored { 2 } else { 1 };
+    // The subspace of a fit is found on pictures that the fitted network is shown once more.
+    let shown = n_train.min(familiarity::MOST_PICTURES) as u64;
     // Backwards costs about twice what forwards does.
     let training = |network: &Network| 3 * network.multiply_adds() * steps;
     if !settings.family.has_backbone() {
         let side = i64::from(settings.input_size);
         let network = recipe::network(settings, &[3, side, side], task.n_classes as i64);
-        return Ok(Work { features: 0, fit: training(&network), per_picture: looks * network.multiply_adds() });
+        let per_picture = looks * network.multiply_adds();
+        return Ok(Work { features: 0, fit: training(&network) + shown * per_picture, per_picture });
     }
     let frozen = fitting.frozen()?;
     let one = frozen.multiply_adds();
@@ -129,8 +180,11 @@ pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
     let network = recipe::with_head(body, settings, task.n_classes as i64);
     let per_picture = looks * (one + network.multiply_adds());
     Ok(match fitting.cached_variants(&frozen) {
-        Some(variants) => Work { features: all * variants.len() as u64, fit: training(&network), per_picture },
-        None => Work { features: 0, fit: training(&network) + one * steps, per_picture },
+        Some(variants) => {
+            let fit = training(&network) + shown * looks * network.multiply_adds();
+            Work { features: all * variants.len() as u64, fit, per_picture }
+        }
+        None => Work { features: 0, fit: training(&network) + one * steps + shown * per_picture, per_picture },
     })
 }
 
@@ -298,22 +352,43 @@ impl Fitting<'_> {
             None => network.n_weights(),
         };
         let weights = fit.weights.clone();
-        Fitted { fit, n_weights, settings: self.settings.clone(), pixels, frozen, network, weights }
+        let settings = self.settings.clone();
+        Fitted { fit, n_weights, settings, pixels, frozen, network, weights, subspace: None, usual: None }
     }
 }
 
 impl Fitted {
-    /// What the fitted network says of the task's pictures in these rows, as the exported file does at temperature 1.
-    ///
-    /// # Shapes
-    /// result: `[rows, n_classes]`
-    pub fn logits(
+    /// What the fitted network says of the task's pictures in these rows.
+    pub fn answers(
         &self,
         task: &Task,
         rows: &[usize],
         source: &mut dyn FeatureSource,
         monitor: &mut Monitor,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Answers> {
+        let [.., weight, bias] = self.weights.as_slice() else { panic!("the last layer has weights and offsets") };
+        let units = bias.len();
+        let weight = ArrayView2::from_shape((weight.len() / units, units), weight).expect("the last layer is dense");
+        let bias = ArrayView1::from(bias);
+        let features = self.features(task, rows, source, monitor)?;
+        let strangeness = match &self.subspace {
+            Some(subspace) => subspace.strangeness(features.view()),
+            None => vec![0.0; rows.len()],
+        };
+        Ok(Answers { logits: (features.dot(&weight) + bias).into_iter().collect(), strangeness })
+    }
+
+    /// What comes into the last layer.
+    ///
+    /// # Shapes
+    /// result: `[rows, features]`
+    fn features(
+        &self,
+        task: &Task,
+        rows: &[usize],
+        source: &mut dyn FeatureSource,
+        monitor: &mut Monitor,
+    ) -> Result<Array2<f32>> {
         let fitting = Fitting { task, settings: &self.settings, rows: Rows { train: rows, validation: &[] } };
         let is_cached = |frozen: &Frozen| frozen.trained_blocks == 0 || fitting.cached_variants(frozen).is_some();
         match &self.frozen {
@@ -332,17 +407,23 @@ impl Fitted {
         }
     }
 
-    fn evaluate(&self, task: &Task, feed: &Feed, samples: &dyn Samples, monitor: &Monitor) -> Result<Vec<f32>> {
-        let mut evaluator = Evaluator::new(task.engine, feed, &self.network, samples.len())?;
-        let mut looks =
-            |mirrored| evaluator.output(&self.network, &self.weights, samples, mirrored, || monitor.go_on());
-        let mut logits = looks(false)?;
+    fn evaluate(&self, task: &Task, feed: &Feed, samples: &dyn Samples, monitor: &Monitor) -> Result<Array2<f32>> {
+        let (front, _) = self.network.clone().split_last();
+        let mut evaluator = Evaluator::new(task.engine, feed, &front, samples.len())?;
+        let mut looks = |mirrored| evaluator.output(&front, &self.weights, samples, mirrored, || monitor.go_on());
+        let mut features = looks(false)?;
         if self.settings.mirrored {
-            for (logit, other) in logits.iter_mut().zip(looks(true)?) {
-                *logit = (*logit + other) / 2.0;
+            for (feature, other) in features.iter_mut().zip(looks(true)?) {
+                *feature = (*feature + other) / 2.0;
             }
         }
-        Ok(logits)
+        let width = front.output().iter().product::<i64>() as usize;
+        Ok(Array2::from_shape_vec((samples.len(), width), features).expect("each picture has as many features"))
+    }
+
+    /// Makes the published network less sure of pictures that are stranger than this; see [`familiarity::usual`].
+    pub fn set_usual(&mut self, usual: Option<f32>) {
+        self.usual = usual;
     }
 
     /// The bytes of one self-contained ONNX file, whose logits are divided by the temperature.
@@ -353,6 +434,7 @@ impl Fitted {
             network: &self.network,
             weights: &self.weights,
             mirrored: self.settings.mirrored,
+            familiar: self.subspace.clone().zip(self.usual).map(|(subspace, usual)| Familiar { subspace, usual }),
             temperature,
         };
         exported.to_onnx(metadata)

@@ -5,7 +5,8 @@ use api::train::{Candidate, Plan, Search, Settings};
 use crate::{
     Result,
     checkpoint::Checkpoints,
-    family::{self, Fitted, Rows, Task},
+    familiarity,
+    family::{self, Answers, Fitted, Rows, Task},
     features::FeatureSource,
     monitor::Monitor,
     search::{
@@ -37,7 +38,7 @@ pub struct Learned {
     pub settings: Settings,
     /// The final fit.
     pub fitted: Fitted,
-    /// Its answers to the whole pool: `[pool, n_classes]`, at temperature 1
+    /// Its answers to the whole pool: `[pool, n_classes]`, at temperature 1, strange pictures' made smaller
     pub logits: Vec<f32>,
     /// Answers of networks to pictures that they were not fitted on.
     pub held_out: HeldOut,
@@ -50,7 +51,7 @@ pub struct Learned {
 pub struct HeldOut {
     /// Rows of the pool.
     pub rows: Vec<usize>,
-    /// `[rows, n_classes]`, at temperature 1
+    /// `[rows, n_classes]`, at temperature 1, strange pictures' made smaller
     pub logits: Vec<f32>,
 }
 
@@ -97,16 +98,16 @@ pub fn learn(
         }
     };
     let mut keeper = keeper(&settings);
-    let fitted = family::fit(pool.task, &settings, rows, source, &mut *keeper, monitor)?;
-    let logits = monitor.timed("calibrate", |monitor| answers(pool.task, &fitted, &all, source, monitor))?;
-    let held_out = match &found {
-        Some(found) if rows.validation.is_empty() => HeldOut { rows: found.rows.clone(), logits: found.logits.clone() },
-        _ => {
-            let first = (n - rows.validation.len()) * pool.task.n_classes;
-            HeldOut { rows: rows.validation.to_vec(), logits: logits[first..].to_vec() }
-        }
+    let mut fitted = family::fit(pool.task, &settings, rows, source, &mut *keeper, monitor)?;
+    let of_pool = monitor.timed("calibrate", |monitor| answers(pool.task, &fitted, &all, source, monitor))?;
+    let (rows, of_held_out) = match &found {
+        Some(found) if rows.validation.is_empty() => (found.rows.clone(), found.answers.clone()),
+        _ => (rows.validation.to_vec(), of_pool.last(rows.validation.len())),
     };
-    Ok(Learned { settings, fitted, logits, held_out, found })
+    let usual = familiarity::usual(&of_held_out.strangeness);
+    fitted.set_usual(usual);
+    let held_out = HeldOut { rows, logits: of_held_out.dimmed(usual) };
+    Ok(Learned { settings, logits: of_pool.dimmed(usual), fitted, held_out, found })
 }
 
 /// What a network says of these rows, some at a time so that it can be watched.
@@ -116,14 +117,14 @@ fn answers(
     rows: &[usize],
     source: &mut dyn FeatureSource,
     monitor: &mut Monitor,
-) -> Result<Vec<f32>> {
+) -> Result<Answers> {
     const AT_ONCE: usize = 1024;
-    let mut logits = Vec::with_capacity(rows.len() * task.n_classes);
+    let mut answers = Answers::default();
     for some in rows.chunks(AT_ONCE) {
-        logits.extend(fitted.logits(task, some, source, monitor)?);
-        monitor.stage("calibrate", logits.len() / task.n_classes, rows.len())?;
+        answers.extend(&fitted.answers(task, some, source, monitor)?);
+        monitor.stage("calibrate", answers.strangeness.len(), rows.len())?;
     }
-    Ok(logits)
+    Ok(answers)
 }
 
 fn search(

@@ -6,6 +6,7 @@
 //!  │        │                   │         │          └── adamw, engine (ONNX Runtime)
 //!  │        │                   │         └── sampling ── data
 //!  │        │                   ├── recipe ── model ── layer
+//!  │        │                   ├── familiarity
 //!  │        │                   └── cache ── features ── backbone ── torch_file, hdf5
 //!  │        └── export, evaluate, calibration, suspects, rival, promotion, report
 //!  └── checkpoint
@@ -25,6 +26,7 @@ pub mod engine;
 mod error;
 pub mod evaluate;
 pub mod export;
+pub mod familiarity;
 pub mod family;
 pub mod features;
 pub mod folds;

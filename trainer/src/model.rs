@@ -121,6 +121,15 @@ impl Network {
         (self, Self { layers, parameters, input: between, output })
     }
 
+    /// All layers but the last one, and the last one.
+    ///
+    /// # Panics
+    /// If there are no layers, or the last one adds what comes from in front.
+    pub fn split_last(self) -> (Self, Self) {
+        let last = self.layers.len() - 1;
+        self.split(last)
+    }
+
     /// The network with the gains of its layers' weights, in the order of those that have weights.
     pub fn with_gains(mut self, gains: &[Vec<f32>]) -> Self {
         let weights = self.parameters.iter_mut().filter(|parameter| parameter.decays);

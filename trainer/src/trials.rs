@@ -5,7 +5,7 @@ use api::train::{Candidate, Settings};
 use crate::{
     Result, TrainerError,
     checkpoint::{self, Trial},
-    family::{self, Rows, Task},
+    family::{self, Answers, Rows, Task},
     features::FeatureSource,
     folds::Fold,
     monitor::Monitor,
@@ -30,10 +30,12 @@ pub struct Trials<'a, 'm> {
 
 impl Trials<'_, '_> {
     /// What a trainer that died came to at this very trial.
-    fn replay(&mut self, settings: &Settings) -> Option<Result<(Vec<f32>, f64)>> {
+    fn replay(&mut self, settings: &Settings) -> Option<Result<(Answers, f64)>> {
         match self.known.next_known()? {
-            Trial::Answered { settings: of, logits, seconds } if of == *settings => {
-                Some(Ok((logits.into_iter().map(f32::from_bits).collect(), seconds)))
+            Trial::Answered { settings: of, logits, strangeness, seconds } if of == *settings => {
+                let [logits, strangeness] =
+                    [logits, strangeness].map(|bits| bits.into_iter().map(f32::from_bits).collect());
+                Some(Ok((Answers { logits, strangeness }, seconds)))
             }
             Trial::Failed { settings: of, reason } if of == *settings => Some(Err(TrainerError::FailedBefore(reason))),
             // Trials of another search, as another version of this program would have made it.
@@ -62,7 +64,7 @@ impl Bench for Trials<'_, '_> {
         }
     }
 
-    fn fit(&mut self, settings: &Settings, fold: &Fold) -> Result<(Vec<f32>, f64)> {
+    fn fit(&mut self, settings: &Settings, fold: &Fold) -> Result<(Answers, f64)> {
         if let Some(known) = self.replay(settings) {
             return known;
         }
@@ -73,15 +75,16 @@ impl Bench for Trials<'_, '_> {
         let outcome = self.monitor.searching(self.budget_seconds, |monitor| {
             let rows = Rows { train: &fold.train, validation: &[] };
             let fitted = family::fit(task, &patient, rows, source, &mut (), monitor)?;
-            fitted.logits(task, &fold.asked, source, monitor)
+            fitted.answers(task, &fold.asked, source, monitor)
         });
         let seconds = self.monitor.seconds() - started;
         let settings = settings.clone();
         match outcome {
-            Ok(logits) => {
-                let bits = logits.iter().map(|logit| logit.to_bits()).collect();
-                self.known.add(&Trial::Answered { settings, logits: bits, seconds })?;
-                Ok((logits, seconds))
+            Ok(answers) => {
+                let [logits, strangeness] = [&answers.logits, &answers.strangeness]
+                    .map(|values| values.iter().map(|value| value.to_bits()).collect());
+                self.known.add(&Trial::Answered { settings, logits, strangeness, seconds })?;
+                Ok((answers, seconds))
             }
             Err(error) if search::ends_the_run(&error) => Err(error),
             Err(error) => {

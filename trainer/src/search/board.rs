@@ -9,6 +9,7 @@ use super::{cost::Cost, schedule::Schedule};
 use crate::{
     calibration::{Labelled, calibrated, temperature},
     evaluate::{cross_entropy, predicted},
+    family::Answers,
 };
 
 /// A candidate with everything known of it.
@@ -20,8 +21,8 @@ pub struct Entry {
     pub cost: Cost,
     /// Share of its epochs that it is tried with.
     pub effort: f64,
-    /// Per finished round, per trial: logits `[asked, n_classes]`.
-    pub answers: Vec<Vec<Vec<f32>>>,
+    /// Per finished round, per trial: those for the rows that were asked about.
+    pub answers: Vec<Vec<Answers>>,
     /// As it is told.
     pub told: Candidate,
     /// Per judged round, of every picture it was asked about: cross-entropy, and whether it was recognised.
@@ -72,7 +73,7 @@ impl Entry {
     }
 
     /// Takes in the answers of one more round.
-    pub fn finish_round(&mut self, answers: Vec<Vec<f32>>, schedule: &Schedule, labels: &[u32], n_classes: usize) {
+    pub fn finish_round(&mut self, answers: Vec<Answers>, schedule: &Schedule, labels: &[u32], n_classes: usize) {
         self.answers.push(answers);
         let first = if schedule.cross_validated { 0 } else { self.rounds() - 1 };
         let (logits, labels) = self.pooled(schedule, labels, first);
@@ -103,17 +104,19 @@ impl Entry {
         let rounds = self.answers.iter().zip(&schedule.rounds).skip(first);
         let trials = || rounds.clone().flat_map(|(answers, folds)| answers.iter().zip(folds));
         (
-            trials().flat_map(|(logits, _)| logits.iter().copied()).collect(),
+            trials().flat_map(|(answers, _)| answers.logits.iter().copied()).collect(),
             trials().flat_map(|(_, fold)| fold.asked.iter().map(|&row| labels[row])).collect(),
         )
     }
 
-    /// The answers of its last judgement: rows of the pool and their logits.
-    pub fn held_out(&self, schedule: &Schedule) -> (Vec<usize>, Vec<f32>) {
+    /// Rows of the pool that its last judgement was on, and the answers for them.
+    pub fn held_out(&self, schedule: &Schedule) -> (Vec<usize>, Answers) {
         let first = if schedule.cross_validated { 0 } else { self.rounds().saturating_sub(1) };
         let rounds = || self.answers.iter().zip(&schedule.rounds).skip(first);
         let rows = rounds().flat_map(|(_, folds)| folds.iter().flat_map(|fold| fold.asked.iter().copied())).collect();
-        (rows, rounds().flat_map(|(answers, _)| answers.iter().flatten().copied()).collect())
+        let mut all = Answers::default();
+        rounds().flat_map(|(answers, _)| answers).for_each(|answers| all.extend(answers));
+        (rows, all)
     }
 
     /// This candidate against another one, in the rounds that both have finished.
@@ -172,7 +175,8 @@ mod tests {
         entry.told.state = CandidateState::Tried;
         for round in rounds {
             let logits = round.iter().flat_map(|&logit| [logit, 0.0]).collect();
-            entry.finish_round(vec![logits], schedule, &[0; 8], 2);
+            let answers = Answers { logits, strangeness: round.to_vec() };
+            entry.finish_round(vec![answers], schedule, &[0; 8], 2);
         }
         entry
     }
@@ -213,8 +217,9 @@ mod tests {
         let schedule = schedule();
         let entry = entry(1, &[&[1.0, 1.0, 1.0, -1.0], &[1.0, -1.0, 1.0, 1.0]], &schedule);
         assert_eq!((entry.told.rounds, entry.told.folds, entry.told.val_accuracy), (2, 2, Some(0.75)));
-        let (rows, logits) = entry.held_out(&schedule);
-        assert_eq!((rows, logits.len()), ((0..8).collect(), 16));
+        let (rows, answers) = entry.held_out(&schedule);
+        assert_eq!((rows, answers.logits.len()), ((0..8).collect(), 16));
+        assert_eq!(answers.strangeness, [1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0]);
         let itself = entry.against(&entry, &schedule);
         assert_eq!((itself.advantage, itself.error), (0.0, 0.0));
     }

@@ -20,7 +20,7 @@ use std::collections::HashSet;
 
 use api::train::{Candidate, CandidateState, Family, Settings};
 
-use crate::{Result, TrainerError, folds::Fold};
+use crate::{Result, TrainerError, family::Answers, folds::Fold};
 use board::{Entry, ranking};
 use cost::Cost;
 use proposals::{Proposal, Proposals};
@@ -53,11 +53,11 @@ pub trait Bench {
     /// `Cancelled`, or if the answer cannot be kept
     fn must_stop(&mut self, planned: f64, ahead: f64) -> Result<bool>;
 
-    /// Fits on the fold's train rows and answers for the others: logits `[asked, n_classes]`, and the seconds it took.
+    /// Fits on the fold's train rows and answers for the others; and the seconds it took.
     ///
     /// # Errors
     /// Whatever kept it from an answer; the candidate has failed then, unless the error [ends the run](ends_the_run)
-    fn fit(&mut self, settings: &Settings, fold: &Fold) -> Result<(Vec<f32>, f64)>;
+    fn fit(&mut self, settings: &Settings, fold: &Fold) -> Result<(Answers, f64)>;
 
     /// Hears of a candidate's new state.
     ///
@@ -94,8 +94,8 @@ pub struct Found {
     pub notes: Vec<String>,
     /// Rows that the chosen candidate was asked about.
     pub rows: Vec<usize>,
-    /// Its logits for them, from fits without them: `[rows, n_classes]`.
-    pub logits: Vec<f32>,
+    /// Its answers for them, from fits without them.
+    pub answers: Answers,
 }
 
 /// How many times its budget a run may take before the clock stops the search, unless something else is asked for.
@@ -279,9 +279,9 @@ impl Search<'_> {
         let mut answers = vec![];
         for fold in &self.question.schedule.rounds[round] {
             match self.bench.fit(&settings, fold) {
-                Ok((logits, seconds)) => {
+                Ok((more, seconds)) => {
                     self.entries[at].told.seconds += seconds;
-                    answers.push(logits);
+                    answers.push(more);
                 }
                 Err(error) if ends_the_run(&error) => return Err(error),
                 Err(error) => return self.settle(at, Some(CandidateState::Failed), Some(error.sentence())),
@@ -333,9 +333,9 @@ impl Search<'_> {
         let others = (0..self.entries.len()).filter(|at| !order.contains(at));
         let behind = order.iter().copied().chain(others).filter(|&at| at != chosen);
         let leaderboard = [chosen].into_iter().chain(behind).map(|at| self.entries[at].told.clone()).collect();
-        let (rows, logits) = self.entries[chosen].held_out(schedule);
+        let (rows, answers) = self.entries[chosen].held_out(schedule);
         let settings = self.entries[chosen].settings.clone();
-        Ok(Found { settings, leaderboard, sentence, notes: self.notes(chosen), rows, logits })
+        Ok(Found { settings, leaderboard, sentence, notes: self.notes(chosen), rows, answers })
     }
 
     /// What is taken where nothing could be tried.

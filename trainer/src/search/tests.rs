@@ -41,7 +41,7 @@ impl Bench for MadeUp<'_> {
         Ok(is_late(self.clock, planned, ahead, DEFAULT_OVERRUN * self.budget))
     }
 
-    fn fit(&mut self, settings: &Settings, fold: &Fold) -> Result<(Vec<f32>, f64)> {
+    fn fit(&mut self, settings: &Settings, fold: &Fold) -> Result<(Answers, f64)> {
         if settings.learning_rate > 1e-3 && settings.family == Family::Linear {
             return Err(TrainerError::Diverged { epoch: 1, step: 1, learning_rate: 0.5 });
         }
@@ -55,7 +55,8 @@ impl Bench for MadeUp<'_> {
             let class = (self.labels[row] as usize + usize::from(!right)) % N_CLASSES;
             (0..N_CLASSES).map(move |c| if c == class { 3.0 } else { 0.0 })
         };
-        Ok((fold.asked.iter().flat_map(answer).collect(), seconds))
+        let logits = fold.asked.iter().flat_map(answer).collect();
+        Ok((Answers { logits, strangeness: vec![1.0; fold.asked.len()] }, seconds))
     }
 
     fn tell(&mut self, candidate: &Candidate) -> Result<()> {
@@ -157,7 +158,7 @@ fn the_best_family_on_the_best_backbone_wins_within_the_budget() {
     let beginning = format!("Fine-tuned good at {} px", found.settings.input_size);
     assert!(found.sentence.starts_with(&beginning) && found.sentence.contains(" won: "), "{}", found.sentence);
     assert!(found.sentence.contains("-fold cross-validation against "), "{}", found.sentence);
-    assert_eq!(found.rows.len() * N_CLASSES, found.logits.len());
+    assert_eq!(found.rows.len() * N_CLASSES, found.answers.logits.len());
     assert!(found.rows.len() >= 40);
 }
 
@@ -222,9 +223,9 @@ fn when_every_candidate_fails_the_run_fails_with_their_reasons() {
         fn must_stop(&mut self, _: f64, _: f64) -> Result<bool> {
             Ok(false)
         }
-        fn fit(&mut self, settings: &Settings, _: &Fold) -> Result<(Vec<f32>, f64)> {
+        fn fit(&mut self, settings: &Settings, _: &Fold) -> Result<(Answers, f64)> {
             costs(settings);
-            Ok((vec![], 0.0))
+            Ok((Answers::default(), 0.0))
         }
         fn tell(&mut self, _: &Candidate) -> Result<()> {
             Ok(())
@@ -281,6 +282,6 @@ fn a_budget_that_is_too_short_for_anything_takes_the_cheapest_untried_and_says_s
     }
     let found = run(&Case { costs, ..case() }).found.unwrap();
     assert!(found.sentence.contains("was taken untried"), "{}", found.sentence);
-    assert!(found.rows.is_empty() && found.logits.is_empty());
+    assert!(found.rows.is_empty() && found.answers.logits.is_empty());
     assert!(found.notes.iter().any(|note| note.contains("too short for this many pictures")), "{:?}", found.notes);
 }

@@ -106,7 +106,7 @@ pub fn usual(strangeness: &[f32]) -> Option<f32> {
 
 /// What the logits of a picture are multiplied by, 0..=1.
 pub fn factor(strangeness: f32, usual: f32) -> f32 {
-    (usual / strangeness.max(usual)).powi(2)
+    usual / strangeness.max(usual)
 }
 
 /// What the published network knows of familiar pictures.
@@ -139,8 +139,7 @@ impl Familiar {
         let distance = graph.sub(&whole, &along);
         let limit = graph.scalar(self.usual * spread);
         let beyond = graph.op("Max", &[&distance, &limit], vec![]);
-        let share = graph.div(&limit, &beyond);
-        graph.mul(&share, &share)
+        graph.div(&limit, &beyond)
     }
 }
 
@@ -201,6 +200,6 @@ mod tests {
         assert_eq!(usual(&strangeness), Some(21.0));
         assert_eq!(usual(&strangeness[..19]), None);
         assert_eq!(usual(&[0.0; 40]), None);
-        assert_eq!([3.0, 21.0, 42.0].map(|strange| factor(strange, 21.0)), [1.0, 1.0, 0.25]);
+        assert_eq!([3.0, 21.0, 42.0].map(|strange| factor(strange, 21.0)), [1.0, 1.0, 0.5]);
     }
 }

@@ -11,6 +11,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::{
     Result, TrainerError,
+    answers::Answers,
     backbone::{Backbones, Frozen},
     data::{FeatureSamples, Pictures, PixelSamples, Samples, Values, Variant},
     engine::Engine,
@@ -65,42 +66,6 @@ pub struct Fitted {
     subspace: Option<Subspace>,
     /// See [`familiarity::usual`].
     usual: Option<f32>,
-}
-
-/// What a network says of some pictures.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answers {
-    /// `[pictures, n_classes]`, at temperature 1
-    pub logits: Vec<f32>,
-    /// `[pictures]`, see [`Subspace::strangeness`]; 0 where nothing is known of it.
-    pub strangeness: Vec<f32>,
-}
-
-impl Answers {
-    /// Adds those of more pictures.
-    pub fn extend(&mut self, more: &Self) {
-        self.logits.extend_from_slice(&more.logits);
-        self.strangeness.extend_from_slice(&more.strangeness);
-    }
-
-    /// Those of the last so many pictures.
-    pub fn last(&self, pictures: usize) -> Self {
-        let first = self.strangeness.len() - pictures;
-        let n_classes = self.logits.len() / self.strangeness.len().max(1);
-        Self { logits: self.logits[first * n_classes..].to_vec(), strangeness: self.strangeness[first..].to_vec() }
-    }
-
-    /// The logits, made smaller where a picture is stranger than usual, as the published network does.
-    ///
-    /// # Shapes
-    /// result: `[pictures, n_classes]`
-    pub fn dimmed(&self, usual: Option<f32>) -> Vec<f32> {
-        let Some(usual) = usual else { return self.logits.clone() };
-        let n_classes = self.logits.len() / self.strangeness.len().max(1);
-        let rows = self.logits.chunks_exact(n_classes.max(1)).zip(&self.strangeness);
-        rows.flat_map(|(row, &strange)| row.iter().map(move |logit| logit * familiarity::factor(strange, usual)))
-            .collect()
-    }
 }
 
 /// Random variants of each picture whose features heads are fitted on, beside the plain and the mirrored one.

@@ -4,9 +4,10 @@ use api::train::{Candidate, Plan, Search, Settings};
 
 use crate::{
     Result,
+    answers::Answers,
     checkpoint::Checkpoints,
     familiarity,
-    family::{self, Answers, Fitted, Rows, Task},
+    family::{self, Fitted, Rows, Task},
     features::FeatureSource,
     monitor::Monitor,
     search::{

@@ -6,7 +6,7 @@
 //!  │        │                   │         │          └── adamw, engine (ONNX Runtime)
 //!  │        │                   │         └── sampling ── data
 //!  │        │                   ├── recipe ── model ── layer
-//!  │        │                   ├── familiarity
+//!  │        │                   ├── answers ── familiarity
 //!  │        │                   └── cache ── features ── backbone ── torch_file, hdf5
 //!  │        └── export, evaluate, calibration, suspects, rival, promotion, report
 //!  └── checkpoint
@@ -16,6 +16,7 @@
 //! list of layers writes the graph that is published. Left out: serving, and choosing datasets.
 
 pub mod adamw;
+pub mod answers;
 pub mod backbone;
 pub mod cache;
 pub mod calibration;

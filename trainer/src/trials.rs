@@ -4,8 +4,9 @@ use api::train::{Candidate, Settings};
 
 use crate::{
     Result, TrainerError,
+    answers::Answers,
     checkpoint::{self, Trial},
-    family::{self, Answers, Rows, Task},
+    family::{self, Rows, Task},
     features::FeatureSource,
     folds::Fold,
     monitor::Monitor,

@@ -16,6 +16,8 @@ use api::{
     train::{CandidateState, Family, Hyperparameters, PicturePrediction, Progress, RunState},
 };
 use common::Place;
+use rand::RngExt;
+use rand_pcg::Pcg64;
 use store::Run;
 
 impl Place {
@@ -103,6 +105,31 @@ fn a_search_publishes_the_best_with_its_leaderboard_and_what_every_picture_was_t
     let epoch = told.iter().position(|progress| matches!(progress, Progress::Epoch(_))).unwrap();
     assert!(first < epoch, "epochs are those of the final fit");
     assert!(!run.dir.join("checkpoint").exists(), "a run that has ended needs no checkpoints");
+}
+
+#[test]
+fn pictures_of_none_of_the_classes_are_answered_less_surely() {
+    let place = Place::new([60, 30, 30]);
+    let run = place.train(Hyperparameters { family: Some(Family::Cnn), epochs: Some(8), ..Hyperparameters::default() });
+    let results = run.results().unwrap().unwrap();
+    assert!(results.test_accuracy.unwrap() > 0.9, "{:?}", results.test_accuracy);
+    let version = place.volumes.version("stripes", 1).unwrap();
+    let predictor = predictor::Predictor::load(version.onnx().parent().unwrap()).unwrap();
+    // Disks on a ground, with the stripes' colours and noise.
+    let random = &mut Pcg64::new(1, 1);
+    let mut disk = || -> Vec<u8> {
+        let colours: [[u8; 3]; 2] = random.random();
+        let (middle, radius) = (random.random_range(5.0..11.0), random.random_range(2.0..6.0));
+        let inside = |x: i32, y: i32| (f64::from(x) - middle).hypot(f64::from(y) - 8.0) < radius;
+        let pixels = (0..256).flat_map(|at| colours[usize::from(inside(at % 16, at / 16))]);
+        pixels.map(|value| value.saturating_add(random.random_range(0..24))).collect()
+    };
+    let answers: Vec<_> = (0..60).map(|_| predictor.predict(&disk(), 1).unwrap()).collect();
+    let share = |marked: usize| marked as f64 / answers.len() as f64;
+    let unsure = share(answers.iter().filter(|answer| answer.unsure == Some(true)).count());
+    let certain = share(answers.iter().filter(|answer| answer.ranked[0].probability >= 0.99).count());
+    let of_classes = results.calibration.unwrap().test_unsure.unwrap();
+    assert!(unsure > 0.85 && unsure > 3.0 * of_classes && certain < 0.05, "{unsure}, {of_classes}, {certain}");
 }
 
 #[test]

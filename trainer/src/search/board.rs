@@ -7,9 +7,9 @@ use api::train::{Candidate, CandidateState, Settings};
 
 use super::{cost::Cost, schedule::Schedule};
 use crate::{
+    answers::Answers,
     calibration::{Labelled, calibrated, temperature},
     evaluate::{cross_entropy, predicted},
-    family::Answers,
 };
 
 /// A candidate with everything known of it.

@@ -20,7 +20,7 @@ use std::collections::HashSet;
 
 use api::train::{Candidate, CandidateState, Family, Settings};
 
-use crate::{Result, TrainerError, family::Answers, folds::Fold};
+use crate::{Result, TrainerError, answers::Answers, folds::Fold};
 use board::{Entry, ranking};
 use cost::Cost;
 use proposals::{Proposal, Proposals};

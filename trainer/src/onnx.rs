@@ -87,19 +87,6 @@ pub fn value_info(name: &str, element: Element, dims: &[i64]) -> ValueInfoProto 
     ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
 }
 
-/// Sizes of an input's or output's dimensions; nothing for one that is known only when the graph runs.
-pub fn dimensions(value: &ValueInfoProto) -> Vec<Option<i64>> {
-    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
-        return vec![];
-    };
-    let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
-    let size = |dim: &Dimension| match dim.value {
-        Some(dimension::Value::DimValue(size)) => Some(size),
-        _ => None,
-    };
-    dims.map(size).collect()
-}
-
 /// The bytes of a model file with this graph.
 ///
 /// `domains` are those of operations beside the standard ones.

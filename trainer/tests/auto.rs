@@ -1,4 +1,4 @@
-//! Searches, crashes and comparisons of versions, with the trainer as a process.
+//! Searches, crashes, comparisons of versions and a person's own backbone, with the trainer as a process.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,12 +12,14 @@ use std::{
 
 use api::{
     PreprocessSpec,
+    backbone::{BackboneManifest, NETWORK_FILE, SCHEMA},
     dataset::Split,
     train::{CandidateState, Family, Hyperparameters, PicturePrediction, Progress, RunState},
 };
 use common::Place;
 use rand::RngExt;
 use rand_pcg::Pcg64;
+use sha2::{Digest, Sha256};
 use store::Run;
 
 impl Place {
@@ -255,4 +257,91 @@ fn a_version_whose_pictures_are_of_another_size_is_replaced_without_a_comparison
     let promotion = run.results().unwrap().unwrap().promotion.unwrap();
     assert!(promotion.promoted && promotion.new_accuracy.is_none());
     assert!(promotion.reason.contains("processed in another way"), "{}", promotion.reason);
+}
+
+/// Adds a network of the person's own that sees 24 pixels and whose features are the means of a map.
+fn add_own_backbone(place: &Place) {
+    let mut graph = predictor::testing::backbone_graph(None);
+    graph.add_output("Relu_1");
+    let onnx = graph.onnx();
+    let interface = predictor::backbone::inspect(&onnx, Some(24), Some("Relu_1")).unwrap();
+    let file = place.volumes.volume2().join("mine.onnx");
+    fs::write(&file, &onnx).unwrap();
+    let manifest = BackboneManifest {
+        schema: SCHEMA,
+        name: "mine".into(),
+        licence: "MIT".into(),
+        sha256: Sha256::digest(&onnx).iter().map(|byte| format!("{byte:02x}")).collect(),
+        input: interface.input,
+        output: interface.output,
+        input_size: interface.input_size,
+        n_features: interface.n_features,
+        mean: [127.5; 3],
+        deviation: [60.0; 3],
+        created: "2026-01-01T00:00:00Z".into(),
+    };
+    place.volumes.add_backbone(manifest, &file).unwrap();
+}
+
+#[test]
+fn a_head_on_a_persons_own_network_is_published_with_it() {
+    let place = Place::new([20, 6, 6]);
+    add_own_backbone(&place);
+    let asked = Hyperparameters {
+        family: Some(Family::Linear),
+        backbone: Some("mine".into()),
+        input_size: Some(24),
+        epochs: Some(10),
+        patience: Some(0),
+        ..Hyperparameters::default()
+    };
+    place.train(asked);
+    let version = place.volumes.version("stripes", 1).unwrap();
+    let backbone = version.manifest.backbone.clone().unwrap();
+    assert_eq!((backbone.name.as_str(), backbone.licence.as_str()), ("mine", "MIT"));
+
+    // What is published needs the backbone's file no more.
+    place.volumes.remove_backbone("mine").unwrap();
+    let predictor = predictor::Predictor::load(version.onnx().parent().unwrap()).unwrap();
+    let logits = |value: u8| predictor.logits(&[value; 16 * 16 * 3]).unwrap();
+    assert_ne!(logits(0), logits(200), "what it says depends on the picture");
+}
+
+#[test]
+fn a_search_tries_a_persons_own_network_at_the_size_it_sees() {
+    let place = Place::new([20, 6, 0]);
+    add_own_backbone(&place);
+    let run = place.train(searched());
+    let board = run.results().unwrap().unwrap().leaderboard;
+    let mine: Vec<_> = board.iter().filter(|c| c.settings.backbone.as_deref() == Some("mine")).collect();
+    assert!(!mine.is_empty() && mine.iter().all(|candidate| candidate.settings.input_size == 24), "{board:?}");
+    assert!(mine.iter().any(|candidate| candidate.val_loss.is_some()), "{mine:?}");
+}
+
+#[test]
+fn a_persons_own_network_that_cannot_do_what_is_asked_says_so() {
+    let place = Place::new([8, 2, 0]);
+    add_own_backbone(&place);
+    let asked = |family, input_size| Hyperparameters {
+        family: Some(family),
+        backbone: Some("mine".into()),
+        input_size: Some(input_size),
+        ..Hyperparameters::default()
+    };
+    let reason = |asked| {
+        let run = place.run(asked);
+        assert!(!place.trainer(&run).output().unwrap().status.success());
+        run.status().unwrap().reason.unwrap()
+    };
+    let at_another_size = reason(asked(Family::Linear, 32));
+    assert!(at_another_size.contains("backbone mine sees 24 pixels; input_size is 32"), "{at_another_size}");
+    let tuned = reason(asked(Family::FineTune, 24));
+    assert!(tuned.contains("mine"), "{tuned}");
+
+    let file = place.volumes.backbone("mine").unwrap().dir.join(NETWORK_FILE);
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let damaged = reason(asked(Family::Linear, 24));
+    assert!(damaged.contains("SHA-256"), "{damaged}");
 }

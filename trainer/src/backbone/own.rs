@@ -16,19 +16,22 @@ use super::{Backbone, Body, read_checked};
 use crate::{
     Result, TrainerError,
     graph::{Builder, Value},
-    onnx::{Graph, Model, ints},
+    onnx::{Graph, Model, int, ints},
 };
 
 /// Prefix of every name inside.
 const PREFIX: &str = "own.";
+
+/// In a shape: as many as there were in this place.
+const SAME: i64 = 0;
+/// In a shape: as many as are left.
+const WORKED_OUT: i64 = -1;
 
 /// Nodes and constants ready to be copied into a graph.
 #[derive(Clone, Debug)]
 pub struct Spliced {
     graph: Graph,
     manifest: BackboneManifest,
-    /// Whether the output still has height and width, which are averaged.
-    is_map: bool,
 }
 
 /// Reads a backbone's folder.
@@ -60,13 +63,9 @@ fn splice(file: &[u8], manifest: BackboneManifest) -> Result<Spliced, String> {
     })?;
     let model = Model::decode(file).map_err(|error| format!("it is no ONNX file ({error})"))?;
     let mut graph = model.graph.ok_or("it has no graph")?;
-    let output = graph.output.iter().find(|output| output.name == manifest.output);
-    let output = output.ok_or_else(|| format!("it has no output {}", manifest.output))?;
-    let is_map = match crate::onnx::dimensions(output).len() {
-        2 => false,
-        4 => true,
-        n => return Err(format!("its output {} has {n} dimensions; expected 2 or 4", manifest.output)),
-    };
+    if !graph.output.iter().any(|output| output.name == manifest.output) {
+        return Err(format!("it has no output {}", manifest.output));
+    }
     if !graph.input.iter().any(|input| input.name == manifest.input) {
         return Err(format!("it has no input {}", manifest.input));
     }
@@ -77,7 +76,7 @@ fn splice(file: &[u8], manifest: BackboneManifest) -> Result<Spliced, String> {
     }
     graph.input.clear();
     graph.output.clear();
-    Ok(Spliced { graph, manifest, is_map })
+    Ok(Spliced { graph, manifest })
 }
 
 /// Every name of a value or node.
@@ -119,11 +118,8 @@ impl Spliced {
         graph.identity(x, &input);
         graph.splice(&self.graph);
         let output = Value::named(format!("{PREFIX}{}", self.manifest.output));
-        let pooled = if self.is_map {
-            graph.op("ReduceMean", &[&output], vec![ints("axes", &[2, 3]), crate::onnx::int("keepdims", 0)])
-        } else {
-            output
-        };
-        graph.reshape(&pooled, &[crate::onnx::BATCH, self.n_features()])
+        // Height and width, where they are left, are averaged; what the file says of its output's shape need not be true.
+        let places = graph.reshape(&output, &[SAME, self.n_features(), WORKED_OUT]);
+        graph.op("ReduceMean", &[&places], vec![ints("axes", &[2]), int("keepdims", 0)])
     }
 }

@@ -166,6 +166,12 @@ impl Builder {
         self.op("Slice", &[x, &start, &end, &axis, &step], vec![])
     }
 
+    /// Both last axes the other way round.
+    pub fn half_turn(&mut self, x: &Value) -> Value {
+        let [start, end, axes, step] = [[-1; 2], [i64::MIN; 2], [-2, -1], [-1; 2]].map(|values| self.ints(&values));
+        self.op("Slice", &[x, &start, &end, &axes, &step], vec![])
+    }
+
     /// Sum over axes, which disappear.
     pub fn sum(&mut self, x: &Value, axes: &[i64]) -> Value {
         let axes = self.ints(axes);

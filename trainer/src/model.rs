@@ -85,7 +85,8 @@ impl Network {
             let name = format!("{prefix}{index}");
             if let Some([weight, bias]) = layer.parameters(&input) {
                 let fan_in = weight.iter().product::<i64>() / bias[0];
-                let rectified = matches!(layers.get(index + 1), Some(Layer::Relu | Layer::Relu6));
+                let next = layers[index + 1..].iter().find(|layer| !matches!(layer, Layer::MaxPool));
+                let rectified = matches!(next, Some(Layer::Relu | Layer::Relu6));
                 let of = |part: &str, dims, decays| Parameter {
                     name: format!("{name}.{part}"),
                     dims,

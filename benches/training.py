@@ -1,8 +1,11 @@
-"""Pictures per second of fine-tuning's step, here and in PyTorch, on the same network in turns.
+"""Pictures per second of a training step, here and in PyTorch, on the same networks in turns.
 
-The last six blocks of EfficientNet-lite1 at 192 pixels with a new head of four classes: forward, backward, clipping and
-AdamW on batches of 16, from the activations in front of the blocks on. Batch normalisation is folded into the
-convolutions on both sides.
+- fine_tune: the last six blocks of EfficientNet-lite1 at 192 pixels with a new head of four classes, on batches of 16,
+  from the activations in front of the blocks on. Batch normalisation is folded into the convolutions on both sides.
+- cnn: the network from scratch for pictures of 28 pixels, on batches of 64, from bytes on; in PyTorch also with the
+  channels last in memory.
+
+A step is forward, backward, clipping and AdamW.
 
     cargo build --release -p trainer --example training_speed
     ORT_DYLIB_PATH=... FOVEA_BACKBONES=... python3 benches/training.py target/release/examples/training_speed
@@ -18,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-BATCH, STEPS, ROUNDS, CLASSES = 16, 12, 3, 4
+STEPS, ROUNDS, CLASSES = 24, 3, 4
 
 
 class Same(nn.Conv2d):
@@ -49,17 +52,36 @@ class Block(nn.Module):
         return x + y if self.residual else y
 
 
-def network():
+def fine_tune():
     blocks = [Block(112, 192, 5, 2)] + [Block(192, 192, 5, 1) for _ in range(4)] + [Block(192, 320, 3, 1)]
     tail = [Same(320, 1280, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, CLASSES)]
-    return nn.Sequential(*blocks, *tail)
+    return nn.Sequential(*blocks, *tail), torch.randn(16, 112, 12, 12)
 
 
-def peer():
+class Pixels(nn.Module):
+    """From bytes with the channels last to numbers around zero."""
+
+    def forward(self, x):
+        return (x.permute(0, 3, 1, 2).float() - 127.5) / 64
+
+
+def cnn():
+    body = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    body += [nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    tail = [nn.Flatten(), nn.Linear(64 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, CLASSES)]
+    return nn.Sequential(Pixels(), *body, *tail), torch.randint(0, 256, (64, 28, 28, 3), dtype=torch.uint8)
+
+
+def cnn_channels_last():
+    model, x = cnn()
+    return model.to(memory_format=torch.channels_last), x
+
+
+def peer(make):
     """Best and median pictures per second of PyTorch."""
-    model = network()
+    model, x = make()
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=1e-2)
-    x, targets = torch.randn(BATCH, 112, 12, 12), torch.softmax(torch.randn(BATCH, CLASSES), 1)
+    targets = torch.softmax(torch.randn(len(x), CLASSES), 1)
     seconds = []
     for _ in range(STEPS):
         start = time.perf_counter()
@@ -69,21 +91,23 @@ def peer():
         optimiser.step()
         seconds.append(time.perf_counter() - start)
     del seconds[0]
-    return BATCH / min(seconds), BATCH / statistics.median(seconds)
+    return len(x) / min(seconds), len(x) / statistics.median(seconds)
 
 
-def ours(program):
-    words = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()
+def ours(program, network):
+    words = subprocess.run([program, network], check=True, capture_output=True, text=True).stdout.split()
     return float(words[1]), float(words[3])
 
 
 def main():
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(1)
-    rows = [(ours(sys.argv[1]), peer()) for _ in range(ROUNDS)]
-    for name, at in [("best", 0), ("median", 1)]:
-        here, there = (max(row[side][at] for row in rows) for side in (0, 1))
-        print(f"{name}: {here:.1f} pictures/s here, {there:.1f} in PyTorch {torch.__version__}: {here / there:.2f} x")
+    for network, make in [("fine_tune", fine_tune), ("cnn", cnn), ("cnn", cnn_channels_last)]:
+        rows = [(ours(sys.argv[1], network), peer(make)) for _ in range(ROUNDS)]
+        for name, at in [("best", 0), ("median", 1)]:
+            here, there = (max(row[side][at] for row in rows) for side in (0, 1))
+            versus = f"{there:.1f} in PyTorch {torch.__version__}"
+            print(f"{make.__name__}, {name}: {here:.1f} pictures/s here, {versus}: {here / there:.2f} x")
 
 
 if __name__ == "__main__":

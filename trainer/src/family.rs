@@ -110,6 +110,8 @@ pub struct Work {
     pub features: u64,
     /// All epochs.
     pub fit: u64,
+    /// Answering for every picture of the task, and for a test split of a fifth as many.
+    pub answers: u64,
     /// One picture through the published network.
     pub per_picture: u64,
 }
@@ -121,6 +123,8 @@ pub struct Work {
 pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
     let fitting = Fitting { task, settings, rows: Rows { train: &[], validation: &[] } };
     let steps = u64::from(settings.epochs) * n_train as u64;
+    let n = task.pictures.len() as u64;
+    let tested = n / 5;
     let looks = if settings.mirrored { 2 } else { 1 };
     // The subspace of a fit is found on pictures that the fitted network is shown once more.
     let shown = n_train.min(familiarity::MOST_PICTURES) as u64;
@@ -130,16 +134,18 @@ pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
         let side = i64::from(settings.input_size);
         let network = recipe::network(settings, &[3, side, side], task.n_classes as i64);
         let per_picture = looks * network.multiply_adds();
-        return Ok(Work { features: 0, fit: training(&network) + shown * per_picture, per_picture });
+        let fit = training(&network) + shown * per_picture;
+        return Ok(Work { features: 0, fit, answers: (n + tested) * per_picture, per_picture });
     }
     let frozen = fitting.frozen()?;
     let one = frozen.multiply_adds();
-    let all = one * task.pictures.len() as u64;
+    let all = one * n;
     if settings.family != Family::FineTune {
         let network = recipe::network(settings, &frozen.output(), task.n_classes as i64);
         let variants = Variant::of(settings.augmentation, settings.seed, HEAD_VARIANTS).len() as u64;
         let per_picture = looks * (one + network.multiply_adds());
-        return Ok(Work { features: all * variants, fit: training(&network), per_picture });
+        let answers = n * looks * network.multiply_adds() + tested * per_picture;
+        return Ok(Work { features: all * variants, fit: training(&network), answers, per_picture });
     }
     let (body, _) = frozen.backbone.trained(settings.input_size, settings.trained_blocks)?;
     let network = recipe::with_head(body, settings, task.n_classes as i64);
@@ -147,9 +153,13 @@ pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
     Ok(match fitting.cached_variants(&frozen) {
         Some(variants) => {
             let fit = training(&network) + shown * looks * network.multiply_adds();
-            Work { features: all * variants.len() as u64, fit, per_picture }
+            let answers = n * looks * network.multiply_adds() + tested * per_picture;
+            Work { features: all * variants.len() as u64, fit, answers, per_picture }
         }
-        None => Work { features: 0, fit: training(&network) + one * steps + shown * per_picture, per_picture },
+        None => {
+            let fit = training(&network) + one * steps + shown * per_picture;
+            Work { features: 0, fit, answers: (n + tested) * per_picture, per_picture }
+        }
     })
 }
 

@@ -48,7 +48,7 @@ impl Trials<'_, '_> {
 impl Bench for Trials<'_, '_> {
     fn cost(&self, settings: &Settings, pictures: usize) -> Result<Cost> {
         let work = family::work(self.task, settings, pictures)?;
-        Ok(Cost::new(settings, pictures, work.features, work.fit, work.per_picture))
+        Ok(Cost::new(settings, pictures, work))
     }
 
     fn must_stop(&mut self, planned: f64, ahead: f64) -> Result<bool> {

@@ -119,6 +119,22 @@ impl Entry {
         (rows, all)
     }
 
+    /// By how much its cross-entropy will fall further on twice the pictures of its last round: as much as it fell with
+    /// each doubling from its first round on. 0 where rounds do not differ in their pictures, or there was only one.
+    ///
+    /// # Source
+    /// Hestness et al., "Deep learning scaling is predictable, empirically", 2017: losses fall steadily with doublings
+    pub fn outlook(&self, schedule: &Schedule) -> f64 {
+        if schedule.cross_validated || self.rounds() < 2 {
+            return 0.0;
+        }
+        let fitted = |round: usize| schedule.rounds[round].iter().map(|fold| fold.train.len()).sum::<usize>() as f64;
+        let loss = |round: usize| means(&self.judged[round]).0;
+        let last = self.rounds() - 1;
+        let doublings = (fitted(last) / fitted(0)).log2();
+        if doublings > 0.0 { ((loss(0) - loss(last)) / doublings).max(0.0) } else { 0.0 }
+    }
+
     /// This candidate against another one, in the rounds that both have finished.
     pub fn against(&self, other: &Self, schedule: &Schedule) -> Comparison {
         let common = self.rounds().min(other.rounds());
@@ -145,7 +161,8 @@ fn means(judged: &[(f64, bool)]) -> (f64, f64) {
 ///
 /// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
 /// was asked about easy pictures only is in front of it only if it was better on them. One that was tried with a part of
-/// its epochs would have done better with all of them: it gets the benefit of one standard error.
+/// its epochs would have done better with all of them: it gets the benefit of one standard error. And where rounds differ in
+/// their pictures, those that were tried most are compared as their [outlook](Entry::outlook) is.
 pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
     let most = tried.iter().map(|&at| entries[at].rounds()).max();
@@ -155,7 +172,10 @@ pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let advantage = |at: usize| {
         let comparison = entries[at].against(&entries[reference], schedule);
         let benefit = if entries[at].effort < 1.0 { comparison.error } else { 0.0 };
-        comparison.advantage + benefit
+        let is_longest = Some(entries[at].rounds()) == most;
+        let outlook =
+            if is_longest { entries[at].outlook(schedule) - entries[reference].outlook(schedule) } else { 0.0 };
+        comparison.advantage + benefit + outlook
     };
     tried.sort_by(|&a, &b| advantage(b).total_cmp(&advantage(a)).then(a.cmp(&b)));
     tried
@@ -170,7 +190,7 @@ mod tests {
 
     /// A candidate that gives the true class of each picture this logit, and the other one none.
     fn entry(number: u32, rounds: &[&[f32]], schedule: &Schedule) -> Entry {
-        let cost = Cost { features: None, features_seconds: 0.0, fit_seconds: 1.0, per_picture: 1 };
+        let cost = Cost { features: None, features_seconds: 0.0, fit_seconds: 1.0, after_seconds: 0.0, per_picture: 1 };
         let mut entry = Entry::new(number, Settings::defaults(Family::Cnn, 32), cost);
         entry.told.state = CandidateState::Tried;
         for round in rounds {
@@ -210,6 +230,24 @@ mod tests {
         assert_eq!(ranking(&[part.clone(), whole.clone()], &schedule)[0], 1);
         part.effort = 0.5;
         assert_eq!(ranking(&[part, whole], &schedule)[0], 0);
+    }
+
+    #[test]
+    fn a_loss_that_fell_with_more_pictures_is_expected_to_fall_on() {
+        let rounds = [1000, 4000].map(|n| vec![Fold { train: (8..8 + n).collect(), asked: (0..4).collect() }]);
+        let schedule = Schedule { rounds: rounds.into(), cross_validated: false };
+        let steady = entry(1, &[&[1.0, -1.0, 1.0, 1.0], &[1.0, -1.0, 1.1, 1.1]], &schedule);
+        let learning = entry(2, &[&[-1.0, -1.0, 1.0, 1.0], &[1.0, -1.0, 1.0, 1.0]], &schedule);
+        let losses = |entry: &Entry| [0, 1].map(|round| means(&entry.judged[round]).0);
+        let [before, after] = losses(&learning);
+        assert!((learning.outlook(&schedule) - (before - after) / 2.0).abs() < 1e-12, "two doublings lie between");
+        assert!(after > losses(&steady)[1] && learning.outlook(&schedule) > steady.outlook(&schedule));
+        assert_eq!(ranking(&[steady.clone(), learning.clone()], &schedule), [1, 0]);
+
+        let once = entry(3, &[&[1.0, 1.0, 1.0, -1.0]], &schedule);
+        assert_eq!(once.outlook(&schedule), 0.0);
+        let cross_validated = Schedule { cross_validated: true, ..schedule };
+        assert_eq!(learning.outlook(&cross_validated), 0.0);
     }
 
     #[test]

@@ -55,11 +55,13 @@ pub fn choose(entries: &[Entry], schedule: &Schedule, affordable: impl Fn(&Entry
             ));
         }
         (None, Some(next)) => {
-            let (mine, theirs) = entries[chosen].against(&entries[next], schedule).accuracies;
+            let comparison = entries[chosen].against(&entries[next], schedule);
+            let (mine, theirs) = comparison.accuracies;
             let rival = describe(&entries[next].settings);
             let same = if entries[chosen].rounds() < entries[next].rounds() { " on these pictures" } else { "" };
             let decided = match theirs >= mine {
                 true if entries[chosen].effort < 1.0 => ", which had all of its epochs",
+                true if comparison.advantage < 0.0 => ", which gains less from more pictures",
                 true => ", which is no better by cross-entropy",
                 false => "",
             };

@@ -3,13 +3,25 @@
 //! The search plans with these and not with measured seconds, so that the same data, budget and seed lead to the same
 //! trials everywhere and always. A faster machine ends before its budget; on a slower one the emergency brake helps.
 
-use api::train::Settings;
+use api::train::{Family, Settings};
+
+use crate::{export::CHECKED_PICTURES, family::Work};
 
 /// Multiply-adds a second of a network that only answers. The reference machine has two cores of about 2020.
 pub const ANSWERING_RATE: f64 = 60e9;
 
-/// Multiply-adds a second of a network that is trained, gradients counted.
-pub const TRAINING_RATE: f64 = 45e9;
+/// Multiply-adds a second of a network that is trained, gradients counted. Small convolutions cannot fill the cores, and
+/// depthwise ones move more than they multiply.
+pub fn training_rate(family: Family) -> f64 {
+    match family {
+        Family::Linear | Family::Mlp | Family::FineTune => 45e9,
+        Family::Cnn => 30e9,
+        Family::SeparableCnn => 18e9,
+    }
+}
+
+/// Multiply-adds a second of native tract, which engines are compared with.
+const CHECKING_RATE: f64 = 8e9;
 
 /// What a step takes however small it is.
 const STEP_SECONDS: f64 = 6e-4;
@@ -26,16 +38,16 @@ pub struct Cost {
     pub features_seconds: f64,
     /// Seconds of the fit alone.
     pub fit_seconds: f64,
+    /// Seconds of what follows the final fit: asking the network about the pictures, and comparing engines.
+    pub after_seconds: f64,
     /// Multiply-adds of one answer of the published network.
     pub per_picture: u64,
 }
 
 impl Cost {
-    /// From the arithmetic of a fit.
-    ///
-    /// # Units
-    /// `features`, `fit`, `per_picture`: multiply-adds
-    pub fn new(settings: &Settings, pictures: usize, features: u64, fit: u64, per_picture: u64) -> Self {
+    /// From the arithmetic of a fit on so many pictures.
+    pub fn new(settings: &Settings, pictures: usize, work: Work) -> Self {
+        let Work { features, fit, answers, per_picture } = work;
         let steps = f64::from(settings.epochs) * pictures.div_ceil(settings.batch_size.max(1) as usize) as f64;
         let shared = || {
             let Settings { backbone, input_size, trained_blocks, augmentation, .. } = settings;
@@ -44,35 +56,44 @@ impl Cost {
         Self {
             features: (features > 0).then(shared),
             features_seconds: features as f64 / ANSWERING_RATE,
-            fit_seconds: START_SECONDS + steps * STEP_SECONDS + fit as f64 / TRAINING_RATE,
+            fit_seconds: START_SECONDS + steps * STEP_SECONDS + fit as f64 / training_rate(settings.family),
+            after_seconds: answers as f64 / ANSWERING_RATE
+                + CHECKED_PICTURES as f64 * per_picture as f64 / CHECKING_RATE,
             per_picture,
         }
+    }
+
+    /// Seconds of the final fit and of what follows it.
+    pub fn final_seconds(&self) -> f64 {
+        self.fit_seconds + self.after_seconds
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use api::train::Family;
-
     use super::*;
 
     #[test]
     fn a_fit_costs_what_its_arithmetic_and_its_steps_take() {
         let settings = Settings { epochs: 10, batch_size: 32, ..Settings::defaults(Family::Linear, 32) };
-        let cost = Cost::new(&settings, 330, 120_000_000_000, 50_000_000_000, 400_000_000);
+        let work =
+            Work { features: 120_000_000_000, fit: 50_000_000_000, answers: 30_000_000_000, per_picture: 400_000_000 };
+        let cost = Cost::new(&settings, 330, work);
         assert_eq!((cost.features_seconds, cost.per_picture), (2.0, 400_000_000));
-        let expected = 0.1 + 110.0 * 6e-4 + 50e9 / TRAINING_RATE;
+        assert!((cost.after_seconds - (0.5 + 32.0 * 0.05)).abs() < 1e-9, "{}", cost.after_seconds);
+        let expected = 0.1 + 110.0 * 6e-4 + 50e9 / 45e9;
         assert!((cost.fit_seconds - expected).abs() < 1e-9, "{} instead of {expected}", cost.fit_seconds);
     }
 
     #[test]
     fn heads_on_the_same_frozen_network_share_features_and_others_do_not() {
         let linear = Settings::defaults(Family::Linear, 32);
-        let named = |settings: &Settings| Cost::new(settings, 100, 1, 1, 1).features;
+        let work = |features| Work { features, fit: 1, answers: 1, per_picture: 1 };
+        let named = |settings: &Settings| Cost::new(settings, 100, work(1)).features;
         assert_eq!(named(&linear), named(&Settings { weight_decay: 0.3, ..linear.clone() }));
         assert_eq!(named(&linear), named(&Settings::defaults(Family::Mlp, 32)));
         assert_ne!(named(&linear), named(&Settings { input_size: 160, ..linear.clone() }));
         assert_ne!(named(&linear), named(&Settings { trained_blocks: 3, ..linear.clone() }));
-        assert_eq!(Cost::new(&linear, 100, 0, 1, 1).features, None);
+        assert_eq!(Cost::new(&linear, 100, work(0)).features, None);
     }
 }

@@ -32,8 +32,12 @@ const CHEAP: f64 = 0.04;
 /// Share of the budget that the first wave may take where pictures are few: enough to see which backbone is good.
 const FIRST_WAVE: f64 = 0.25;
 
-/// Share of the budget that is left to what comes after the final fit: calibration, the test split, the published file.
-const AFTERWARDS: f64 = 0.15;
+/// Share of the budget that nothing is planned for: reading, calibrating, writing files.
+const SPARE: f64 = 0.05;
+
+/// Share of the budget that a head's features may take where pictures are many and other features are there already: which
+/// backbone is chosen matters less there than time for other families.
+const FURTHER_FEATURES: f64 = 0.05;
 
 /// Shares of its epochs that a costly candidate may be tried with first, where the budget does not allow for all.
 const EFFORTS: [f64; 3] = [1.0, 0.5, 0.25];
@@ -159,7 +163,7 @@ impl Search<'_> {
 
     /// Seconds of the budget that nothing was planned for.
     fn rest(&self) -> f64 {
-        self.question.budget_seconds * (1.0 - AFTERWARDS) - self.planned
+        self.question.budget_seconds * (1.0 - SPARE) - self.planned
     }
 
     /// Tries every candidate of a wave for the first time.
@@ -187,6 +191,7 @@ impl Search<'_> {
     fn affordable_form(&self, forms: &[Settings], part: f64) -> Option<Entry> {
         let number = self.entries.len() as u32 + 1;
         let mut least: Option<(f64, Entry)> = None;
+        let mut too_many = None;
         for settings in forms {
             if self.entries.iter().any(|entry| entry.settings == *settings) {
                 return None;
@@ -197,8 +202,12 @@ impl Search<'_> {
                     Err(error) => return Some(failed(number, settings, &error)),
                 };
                 entry.effort = effort;
+                if self.is_one_backbone_too_many(&entry) {
+                    too_many = Some(entry);
+                    continue;
+                }
                 let needed = match self.round_seconds(&entry, 0) {
-                    Ok(trial) => trial + entry.cost.fit_seconds,
+                    Ok(trial) => trial + entry.cost.final_seconds(),
                     Err(error) => return Some(failed(number, settings, &error)),
                 };
                 if needed <= part {
@@ -209,7 +218,15 @@ impl Search<'_> {
                 }
             }
         }
-        let (needed, mut entry) = least?;
+        let Some((needed, mut entry)) = least else {
+            let mut entry: Entry = too_many?;
+            entry.told.state = CandidateState::Dropped;
+            let seconds = self.unpaid_seconds(&entry);
+            let reason =
+                format!("its features would take {seconds:.0} s; with as many pictures that is left to others");
+            entry.told.reason = Some(reason);
+            return Some(entry);
+        };
         if needed > self.rest() {
             entry.told.state = CandidateState::Dropped;
             let rest = self.rest().max(0.0);
@@ -218,6 +235,14 @@ impl Search<'_> {
             entry.told.reason = Some(reason);
         }
         Some(entry)
+    }
+
+    /// Whether a head needs features beside those that are there which take too large a part of the budget.
+    fn is_one_backbone_too_many(&self, entry: &Entry) -> bool {
+        let is_head = matches!(entry.settings.family, Family::Linear | Family::Mlp);
+        let most = FURTHER_FEATURES * self.question.budget_seconds;
+        let is_few = self.schedule().cross_validated || self.paid.is_empty();
+        is_head && !is_few && self.unpaid_seconds(entry) > most
     }
 
     /// Seconds of the reference machine that one round of a candidate takes, features that are missing included.
@@ -260,7 +285,7 @@ impl Search<'_> {
             return Ok(());
         }
         let trial = self.round_seconds(&self.entries[at], round)?;
-        let final_fits = [Some(at), self.best()].into_iter().flatten().map(|at| self.entries[at].cost.fit_seconds);
+        let final_fits = [Some(at), self.best()].into_iter().flatten().map(|at| self.entries[at].cost.final_seconds());
         let ahead = trial + final_fits.fold(0.0, f64::max);
         if ahead > self.rest() {
             let reason =
@@ -305,7 +330,10 @@ impl Search<'_> {
         for round in 1..self.schedule().rounds.len() {
             let mut alive = ranking(&self.entries, self.schedule());
             alive.retain(|&at| self.entries[at].told.state == CandidateState::Tried);
-            let kept = alive.len().div_ceil(2);
+            let mut kept = alive.len().div_ceil(2);
+            if !self.schedule().cross_validated {
+                kept = self.spare_best_from_scratch(&mut alive, kept);
+            }
             for &at in &alive[kept..] {
                 let reason = "others were better after as many rounds".to_owned();
                 self.settle(at, Some(CandidateState::Dropped), Some(reason))?;
@@ -317,10 +345,23 @@ impl Search<'_> {
         Ok(())
     }
 
+    /// Moves the best network from scratch in front of those that are dropped, and returns how many are kept then: on a
+    /// small share of the pictures whatever was pretrained looks better than it will on all of them.
+    fn spare_best_from_scratch(&self, alive: &mut [usize], kept: usize) -> usize {
+        let is_scratch = |&at: &usize| !self.entries[at].settings.family.has_backbone();
+        match alive.iter().position(is_scratch) {
+            Some(place) if place >= kept => {
+                alive[kept..=place].rotate_right(1);
+                kept + 1
+            }
+            _ => kept,
+        }
+    }
+
     fn conclude(mut self) -> Result<Found> {
         let Question { schedule, budget_seconds, .. } = *self.question;
         let rest = self.rest();
-        let choice = choice::choose(&self.entries, schedule, |entry| entry.cost.fit_seconds <= rest);
+        let choice = choice::choose(&self.entries, schedule, |entry| entry.cost.final_seconds() <= rest);
         let (chosen, sentence) = match choice {
             Some(choice) => (choice.chosen, choice.sentence),
             None => {
@@ -340,7 +381,7 @@ impl Search<'_> {
 
     /// What is taken where nothing could be tried.
     fn cheapest(&self) -> Result<usize> {
-        let whole = |at: usize| self.unpaid_seconds(&self.entries[at]) + self.entries[at].cost.fit_seconds;
+        let whole = |at: usize| self.unpaid_seconds(&self.entries[at]) + self.entries[at].cost.final_seconds();
         let usable = (0..self.entries.len()).filter(|&at| self.entries[at].told.state != CandidateState::Failed);
         usable.min_by(|&a, &b| whole(a).total_cmp(&whole(b))).ok_or_else(|| {
             let reasons = self.entries.iter().filter_map(|entry| entry.told.reason.clone());
@@ -357,7 +398,7 @@ impl Search<'_> {
                     .to_owned(),
             );
         }
-        let whole = self.unpaid_seconds(&self.entries[chosen]) + self.entries[chosen].cost.fit_seconds;
+        let whole = self.unpaid_seconds(&self.entries[chosen]) + self.entries[chosen].cost.final_seconds();
         if whole > self.rest() {
             notes.push(format!(
                 "A budget of {} s is too short for this many pictures: the least that can be done takes about {whole:.0} s.",
@@ -379,7 +420,7 @@ impl Search<'_> {
 
 /// A candidate that cannot be built at all.
 fn failed(number: u32, settings: &Settings, error: &TrainerError) -> Entry {
-    let nothing = Cost { features: None, features_seconds: 0.0, fit_seconds: 0.0, per_picture: 0 };
+    let nothing = Cost { features: None, features_seconds: 0.0, fit_seconds: 0.0, after_seconds: 0.0, per_picture: 0 };
     let mut entry = Entry::new(number, settings.clone(), nothing);
     entry.told.state = CandidateState::Failed;
     entry.told.reason = Some(error.sentence());

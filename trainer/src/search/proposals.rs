@@ -1,9 +1,12 @@
 //! Which candidates the search considers, in which order: cheap ones first, then variants of what did best.
 
-use api::train::{Family, Hyperparameters, Settings};
+use api::train::{Augmentation, Family, Hyperparameters, Settings};
 
 /// Fewer pictures than this are not enough for a network from scratch to be worth much where there is a backbone.
 const LEAST_FOR_SCRATCH: usize = 1000;
+
+/// With as many pictures a budget has time for few epochs of a network from scratch.
+const LEAST_FOR_SHORT_SCHEDULES: usize = 3000;
 
 /// Sides in pixels at which a backbone may see pictures, from the most accurate to the fastest.
 const SIZES: [u32; 5] = [224, 160, 128, 96, 64];
@@ -86,7 +89,10 @@ impl Proposals {
         if self.stated.backbone.is_some() {
             return vec![];
         }
-        let of = |family| self.stated.settings(family, self.picture_side);
+        let of = |family| {
+            let usual = self.stated.settings(family, self.picture_side);
+            if self.n_pictures < LEAST_FOR_SHORT_SCHEDULES { usual } else { short_schedule(usual, &self.stated) }
+        };
         [Family::SeparableCnn, Family::Cnn].map(|family| self.shortening(of(family))).into()
     }
 
@@ -132,7 +138,7 @@ impl Proposals {
             && settings.family != Family::FineTune
             && let Some(last) = forms.last()
         {
-            forms.push(Settings { augmentation: api::train::Augmentation::None, ..last.clone() });
+            forms.push(Settings { augmentation: Augmentation::None, ..last.clone() });
         }
         forms
     }
@@ -159,6 +165,17 @@ impl Proposals {
             forms.push(Settings { epochs, ..last.clone() });
         }
         forms
+    }
+}
+
+/// Settings of a network from scratch that sees each picture a few times only: larger steps, and pictures less changed.
+fn short_schedule(usual: Settings, stated: &Hyperparameters) -> Settings {
+    Settings {
+        batch_size: stated.batch_size.unwrap_or(64),
+        learning_rate: stated.learning_rate.unwrap_or(3e-3),
+        dropout: stated.dropout.unwrap_or(0.2),
+        augmentation: stated.augmentation.unwrap_or(Augmentation::Flip),
+        ..usual
     }
 }
 
@@ -200,6 +217,10 @@ mod tests {
         let many = proposals(5000, &["a"], Hyperparameters::default());
         let wave = many.wave(0, None).expect("a first wave");
         assert_eq!(families(&wave), [Family::Linear, Family::SeparableCnn, Family::Cnn]);
+        assert_eq!((wave[2][0].batch_size, wave[2][0].augmentation), (64, Augmentation::Flip));
+        let stated = Hyperparameters { batch_size: Some(16), ..Hyperparameters::default() };
+        let wave = proposals(5000, &["a"], stated).wave(0, None).expect("a first wave");
+        assert_eq!(wave[2][0].batch_size, 16, "what is stated stays");
         let bare = proposals(50, &[], Hyperparameters::default());
         let wave = bare.wave(0, None).expect("a first wave");
         assert_eq!(families(&wave), [Family::SeparableCnn, Family::Cnn]);

@@ -12,7 +12,7 @@ const N_FOLDS: usize = 5;
 const MOST_ASKED: usize = 2000;
 
 /// Shares of the pictures that candidates are fitted on, round by round, where there are many.
-const SHARES: [f64; 2] = [0.125, 0.5];
+const SHARES: [f64; 2] = [0.125, 0.25];
 
 /// Fewer pictures than this are not fitted on in any round, if there are as many.
 const LEAST_FITTED: usize = 1000;
@@ -115,7 +115,7 @@ mod tests {
         let schedule = Schedule::new(&labels, &groups, 9000, 1);
         assert!(!schedule.cross_validated && schedule.n_folds() == 0);
         let sizes: Vec<_> = schedule.rounds.iter().flatten().map(|fold| (fold.train.len(), fold.asked.len())).collect();
-        assert_eq!(sizes, [(1125, 1500), (4500, 1500)]);
+        assert_eq!(sizes, [(1125, 1500), (2250, 1500)]);
         for fold in schedule.rounds.iter().flatten() {
             assert!(fold.train.iter().all(|&row| row < 9000) && fold.asked.iter().all(|&row| row >= 9000));
         }

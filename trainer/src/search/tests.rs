@@ -33,6 +33,7 @@ impl Bench for MadeUp<'_> {
             features: (features_seconds > 0.0).then(|| format!("{:?} {}", settings.backbone, settings.input_size)),
             features_seconds,
             fit_seconds: per_hundred * epochs * pictures as f64 / 100.0,
+            after_seconds: 0.0,
             per_picture,
         })
     }
@@ -272,6 +273,31 @@ fn many_pictures_are_searched_on_a_part_of_them() {
     assert_eq!(found.leaderboard[0].folds, 0);
     assert!(ran.fits.iter().all(|(_, fitted)| *fitted <= 5000), "{:?}", ran.fits);
     assert!(found.rows.iter().all(|row| *row >= 10_000), "only the validation split is asked about");
+}
+
+#[test]
+fn among_many_pictures_networks_from_scratch_are_tried_on_and_a_second_backbone_waits() {
+    fn accuracy(settings: &Settings) -> f64 {
+        if settings.family.has_backbone() { 0.9 } else { 0.6 }
+    }
+    fn costs(settings: &Settings) -> (f64, f64, u64) {
+        let (features, fit, per_picture) = usual_costs(settings);
+        (features * 60.0, fit / 50.0, per_picture)
+    }
+    let many = Case { n: 12_000, n_train: 10_000, budget: 200.0, accuracy, costs, ..case() };
+    let board = run(&many).found.unwrap().leaderboard;
+    let scratch = board.iter().filter(|candidate| !candidate.settings.family.has_backbone());
+    assert_eq!(scratch.map(|candidate| candidate.rounds).max(), Some(2), "{board:?}");
+    let is_head_on = |candidate: &&Candidate, name| {
+        candidate.settings.family == Family::Linear && candidate.settings.backbone.as_deref() == Some(name)
+    };
+    assert!(board.iter().find(|candidate| is_head_on(candidate, "plain")).unwrap().rounds > 0);
+    let waits = board.iter().find(|candidate| is_head_on(candidate, "good")).unwrap();
+    assert_eq!((waits.state, waits.rounds), (CandidateState::Dropped, 0));
+    assert!(waits.reason.as_deref().unwrap().contains("that is left to others"), "{:?}", waits.reason);
+
+    let found = run(&Case { budget: 20_000.0, ..many }).found.unwrap();
+    assert!(found.leaderboard.iter().filter(|candidate| is_head_on(candidate, "good")).any(|head| head.rounds > 0));
 }
 
 #[test]

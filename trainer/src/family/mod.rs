@@ -1,5 +1,7 @@
 //! The model families: how each gets from pictures to fitted weights, on any rows, for cross-validation and for good.
 
+mod work;
+
 use std::sync::Arc;
 
 use api::{
@@ -26,6 +28,8 @@ use crate::{
     recipe,
     train::{self, Fit, Keeper, Lesson},
 };
+
+pub use work::{Work, work};
 
 /// What all fits of a run share.
 #[derive(Clone, Copy, Debug)]
@@ -101,66 +105,6 @@ pub fn fit(
     let features = fitted.features(task, &some, source, monitor)?;
     fitted.subspace = Subspace::of(features.view());
     Ok(fitted)
-}
-
-/// Cost of a fit in multiply-adds; no clock is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Work {
-    /// Computing the features of every picture of the task, if none of them is there.
-    pub features: u64,
-    /// All epochs.
-    pub fit: u64,
-    /// Answering for every picture of the task, and for a test split of a fifth as many.
-    pub answers: u64,
-    /// One picture through the published network.
-    pub per_picture: u64,
-}
-
-/// What [`fit`] on so many train pictures would cost.
-///
-/// # Errors
-/// As [`fit`]
-pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
-    let fitting = Fitting { task, settings, rows: Rows { train: &[], validation: &[] } };
-    let steps = u64::from(settings.epochs) * n_train as u64;
-    let n = task.pictures.len() as u64;
-    let tested = n / 5;
-    let looks = if settings.mirrored { 2 } else { 1 };
-    // The subspace of a fit is found on pictures that the fitted network is shown once more.
-    let shown = n_train.min(familiarity::MOST_PICTURES) as u64;
-    // Backwards costs about twice what forwards does.
-    let training = |network: &Network| 3 * network.multiply_adds() * steps;
-    if !settings.family.has_backbone() {
-        let side = i64::from(settings.input_size);
-        let network = recipe::network(settings, &[3, side, side], task.n_classes as i64);
-        let per_picture = looks * network.multiply_adds();
-        let fit = training(&network) + shown * per_picture;
-        return Ok(Work { features: 0, fit, answers: (n + tested) * per_picture, per_picture });
-    }
-    let frozen = fitting.frozen()?;
-    let one = frozen.multiply_adds();
-    let all = one * n;
-    if settings.family != Family::FineTune {
-        let network = recipe::network(settings, &frozen.output(), task.n_classes as i64);
-        let variants = Variant::of(settings.augmentation, settings.seed, HEAD_VARIANTS).len() as u64;
-        let per_picture = looks * (one + network.multiply_adds());
-        let answers = n * looks * network.multiply_adds() + tested * per_picture;
-        return Ok(Work { features: all * variants, fit: training(&network), answers, per_picture });
-    }
-    let (body, _) = frozen.backbone.trained(settings.input_size, settings.trained_blocks)?;
-    let network = recipe::with_head(body, settings, task.n_classes as i64);
-    let per_picture = looks * (one + network.multiply_adds());
-    Ok(match fitting.cached_variants(&frozen) {
-        Some(variants) => {
-            let fit = training(&network) + shown * looks * network.multiply_adds();
-            let answers = n * looks * network.multiply_adds() + tested * per_picture;
-            Work { features: all * variants.len() as u64, fit, answers, per_picture }
-        }
-        None => {
-            let fit = training(&network) + one * steps + shown * per_picture;
-            Work { features: 0, fit, answers: (n + tested) * per_picture, per_picture }
-        }
-    })
 }
 
 struct Fitting<'a> {

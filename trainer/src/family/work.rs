@@ -61,5 +61,9 @@ pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
     let (body, _) = frozen.backbone.trained(settings.input_size, settings.trained_blocks)?;
     let variants = fitting.cached_variants(&frozen);
     let features = variants.map(|variants| one * n * variants.len() as u64);
-    Ok(of(&recipe::with_head(body, settings, n_classes), one, features))
+    let network = recipe::with_head(body, settings, n_classes);
+    let mut work = of(&network, one, features);
+    // Its head starts from the solution on the untouched backbone, which sees every picture and its mirror image.
+    work.features += 2 * n * (one + network.multiply_adds());
+    Ok(work)
 }

@@ -8,7 +8,6 @@ use api::{
     model::Backbone as Identity,
     train::{Family, Settings},
 };
-
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::{

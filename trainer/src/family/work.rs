@@ -20,10 +20,10 @@ pub struct Work {
     pub per_picture: u64,
 }
 
-/// What [`fit`] on so many train pictures would cost.
+/// What a [`fit`](super::fit) on so many train pictures would cost.
 ///
 /// # Errors
-/// As [`fit`]
+/// As [`fit`](super::fit)
 pub fn work(task: &Task, settings: &Settings, n_train: usize) -> Result<Work> {
     let fitting = Fitting { task, settings, rows: Rows { train: &[], validation: &[] } };
     let n_classes = task.n_classes as i64;

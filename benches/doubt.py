@@ -12,8 +12,9 @@ import argparse
 import json
 import pathlib
 import shutil
-import subprocess
 import tempfile
+
+import datasets
 
 HERE = pathlib.Path(__file__).resolve().parent
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
@@ -25,7 +26,7 @@ def pictures(folder):
 
 
 def run(program, data, *words):
-    return subprocess.run([program, "--data", data, *words], check=True, capture_output=True, text=True).stdout
+    return datasets.run([program, "--data", data, *words])
 
 
 def asked(program, data, files):

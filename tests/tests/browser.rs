@@ -88,14 +88,15 @@ impl Page<'_> {
         }
     }
 
-    /// Trains a small network for so many epochs on the dataset whose page this is, publishes it under this name, and
-    /// returns the run's id.
+    /// Trains a small network for exactly so many epochs on the dataset whose page this is, publishes it under this name,
+    /// and returns the run's id.
     async fn train(&self, model: &str, epochs: &str) -> String {
         self.click("section[aria-labelledby=train] summary").await;
         let family = self.element("section[aria-labelledby=train] [name=family]").await;
         family.select_by_value("cnn").await.unwrap();
         assert!(!self.element("[name=hidden_units]").await.is_displayed().await.unwrap(), "no field of another family");
-        for (name, value) in [("model", model), ("epochs", epochs), ("batch_size", "8"), ("input_size", "32")] {
+        let settings = [("epochs", epochs), ("patience", "0"), ("batch_size", "8"), ("input_size", "32")];
+        for (name, value) in [("model", model)].into_iter().chain(settings) {
             let field = self.element(&format!("section[aria-labelledby=train] [name={name}]")).await;
             field.clear().await.unwrap();
             field.send_keys(value).await.unwrap();
@@ -167,7 +168,8 @@ async fn a_person_trains_and_classifies_in_the_browser() {
     page.element(".samples img").await;
 
     let dataset = browser.current_url().await.unwrap();
-    let first = page.train("classifier", "40").await;
+    // Long enough for the page to be there while it trains, on a fast machine too.
+    let first = page.train("classifier", "150").await;
     page.element("#live progress").await;
     // Marked now, gone if the page were loaded anew: the curves grow without that.
     browser.execute("window.isTheSamePage = true", vec![]).await.unwrap();

@@ -374,13 +374,13 @@ fn a_container_lets_requests_finish_when_told_to_stop_and_logs_json() {
 
 #[test]
 fn a_containers_time_is_limited_and_its_sandboxes_shared_as_told() {
-    let mut running = Running::start(&mut serve(&["--timeout", "300ms", "--max-requests", "2", "--memory", "64MiB"]));
+    let mut running = Running::start(&mut serve(&["--timeout", "2s", "--max-requests", "2", "--memory", "64MiB"]));
     let address = running.address("function");
     let answers: Vec<String> = (0..40).map(|_| get(address, "/requests")).collect();
     assert!(answers.iter().all(|answer| answer.ends_with("\r\n\r\n1") || answer.ends_with("\r\n\r\n2")), "{answers:?}");
     assert!(answers.iter().any(|answer| answer.ends_with('2')), "no sandbox was used twice");
     let late = get(address, "/spin");
-    assert!(late.starts_with("HTTP/1.1 504 ") && late.contains("no answer within 300ms"), "{late}");
+    assert!(late.starts_with("HTTP/1.1 504 ") && late.contains("no answer within 2s"), "{late}");
     let hog = get(address, "/hog");
     assert!(hog.starts_with("HTTP/1.1 500 ") && hog.contains("more memory than the 64.0 MiB"), "{hog}");
     is_ok(&get(address, "/"), "well behaved");

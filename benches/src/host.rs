@@ -159,7 +159,7 @@ impl Runtime {
             .args(["--state".as_ref(), state.path().join("state").as_os_str()])
             .args(["--ingress", &ingress.to_string(), "--admin", &admin.to_string()])
             .args(["--unload-after", &format!("{}s", after.as_secs())])
-            .env("RUST_LOG", "warn")
+            .env("FOVEA_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

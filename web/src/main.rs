@@ -9,7 +9,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 use web::{
     AppState,
     config::{Cli, Command, Config, EngineKind},
@@ -22,12 +22,12 @@ fn main() -> anyhow::Result<()> {
         println!("{}", web::openapi().to_pretty_json()?);
         return Ok(());
     }
-    let filter = EnvFilter::try_from_env("FOVEA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let asked = std::env::var("FOVEA_LOG").unwrap_or_default();
+    let filter: Targets = if asked.is_empty() { "info" } else { &asked }
+        .parse()
+        .with_context(|| format!("FOVEA_LOG is `{asked}`; expected levels such as info or web=debug,info"))?;
+    let log = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(log.with_filter(filter)).init();
     let config = cli.serve.validate()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;

@@ -23,6 +23,10 @@ pub const WASM_TARGET: &str = "wasm32-wasip2";
 pub const NO_CARGO: &str = "cannot start cargo; install Rust with rustup and run this again";
 
 const FUNCTIONS: [&str; 2] = ["preprocess", "inference"];
+
+/// The profile of what lies in images, which is also the name of its folder.
+const IMAGE_PROFILE: &str = "image";
+
 /// A checkout of Fovea.
 pub struct Workspace {
     root: PathBuf,
@@ -65,6 +69,11 @@ impl Workspace {
         self.target.join(WASM_TARGET).join("release")
     }
 
+    /// Where the programs of images are built.
+    pub fn image_programs(&self) -> PathBuf {
+        self.target.join(IMAGE_PROFILE)
+    }
+
     /// Where images are put together.
     pub fn images(&self) -> PathBuf {
         self.target.join("images")
@@ -98,6 +107,12 @@ impl Workspace {
     /// resolve other features and build the engines a second time.
     pub fn build_everything_native(&self) -> Result<()> {
         self.run(["build", "--release", "--workspace", "--all-targets"])
+    }
+
+    /// Builds the programs of images.
+    pub fn build_image_programs(&self) -> Result<()> {
+        let packages = packages(&["runtime", "web", "trainer"]);
+        self.run(["build", "--profile", IMAGE_PROFILE, "--bins"].into_iter().chain(packages))
     }
 
     /// Builds the functions' components.

@@ -22,7 +22,7 @@ use runtime::{
 use serving::Manifests;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Where the house's manifests put its functions.
 const DEFAULT_NAMESPACE: &str = "ml-app";
@@ -221,22 +221,13 @@ struct Serve {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Up(arguments) => {
-            start_log(arguments.common.log_format);
-            up(arguments)
-        }
-        Command::Serve(arguments) => {
-            start_log(arguments.common.log_format);
-            serve(arguments)
-        }
-        Command::Bake(arguments) => {
-            start_log(arguments.log_format);
-            bake(arguments)
-        }
-        Command::Order { log_format } => {
-            start_log(log_format);
-            return bake_order();
-        }
+        Command::Up(arguments) => start_log(arguments.common.log_format).and_then(|()| up(arguments)),
+        Command::Serve(arguments) => start_log(arguments.common.log_format).and_then(|()| serve(arguments)),
+        Command::Bake(arguments) => start_log(arguments.log_format).and_then(|()| bake(arguments)),
+        Command::Order { log_format } => match start_log(log_format) {
+            Ok(()) => return bake_order(),
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -247,13 +238,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+/// Logs to standard error what `FOVEA_LOG` asks for, such as `info,runtime::bake=debug`.
+///
+/// # Errors
+/// If that cannot be read
+fn start_log(format: LogFormat) -> anyhow::Result<()> {
+    let asked = std::env::var("FOVEA_LOG").unwrap_or_default();
+    let filter: Targets = if asked.is_empty() { "info" } else { &asked }
+        .parse()
+        .with_context(|| format!("FOVEA_LOG is `{asked}`; expected levels such as info or runtime::bake=debug,info"))?;
+    let log = fmt::layer().with_writer(std::io::stderr);
+    let log = match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(log.with_filter(filter)).init();
+    Ok(())
 }
 
 impl Function {

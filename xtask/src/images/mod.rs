@@ -1,8 +1,8 @@
-//! `cargo xtask images`: the programs of the release build as container images.
+//! `cargo xtask images`: the programs as container images.
 //!
-//! Nothing is compiled a second time and nothing is fetched: a folder is filled with a program, the few libraries that it
-//! is linked with and its data, and becomes the root of an image that has nothing else. Pushing and loading images is
-//! left to whoever runs a cluster.
+//! They are compiled for size, in a profile of their own. A folder is filled with a program, the few libraries that it is
+//! linked with and its data, and becomes the root of an image that has nothing else; building that needs no network.
+//! Pushing and loading images is left to whoever runs a cluster.
 
 mod builder;
 mod size;
@@ -88,12 +88,12 @@ pub fn run(workspace: &Workspace, tools: &Tools, options: &Options, out: &mut im
     let setup = Setup::run(tools, &cache::folder()?)?;
     if !options.prebuilt {
         workspace.build_components()?;
-        workspace.build_everything_native()?;
+        workspace.build_image_programs()?;
     }
     let mut table = Vec::new();
     for image in &IMAGES {
         let context = workspace.images().join(image.name);
-        let size = stage(image, &context, workspace, &setup, tools)?;
+        let size = stage(image, &context, &workspace.image_programs(), workspace, &setup, tools)?;
         let reference = image.reference(options.registry.as_deref());
         eprintln!("images: building {reference} with {}", builder.name());
         builder.build(&reference, &workspace.containerfile(image.containerfile), &image.labels(), &context)?;
@@ -102,14 +102,21 @@ pub fn run(workspace: &Workspace, tools: &Tools, options: &Options, out: &mut im
     print(&table, out).context("cannot print the table of sizes")
 }
 
-/// Fills the folder that an image is built from, and tells what it weighs.
-fn stage(image: &Image, context: &Path, workspace: &Workspace, setup: &Setup, tools: &Tools) -> Result<Size> {
+/// Fills the folder that an image is built from with a program out of `programs`, and tells what it weighs.
+fn stage(
+    image: &Image,
+    context: &Path,
+    programs: &Path,
+    workspace: &Workspace,
+    setup: &Setup,
+    tools: &Tools,
+) -> Result<Size> {
     let root = Root::empty(context, tools)?;
     root.add_file(&workspace.license(), "licenses/fovea/LICENSE")?;
     match image.name {
-        "web" => root.add_program(&workspace.release().join("fovea-web"))?,
+        "web" => root.add_program(&programs.join("fovea-web"))?,
         "trainer" => {
-            root.add_program(&workspace.release().join("fovea-trainer"))?;
+            root.add_program(&programs.join("fovea-trainer"))?;
             root.add_program(setup.onnxruntime())?;
             root.add_notices(setup.onnxruntime(), "onnxruntime")?;
             for ((name, _), weights) in backbones::ALL.iter().zip(&setup.backbones().weights) {
@@ -118,7 +125,7 @@ fn stage(image: &Image, context: &Path, workspace: &Workspace, setup: &Setup, to
             }
         }
         function => {
-            root.add_program(&workspace.release().join("fovea-runtime"))?;
+            root.add_program(&programs.join("fovea-runtime"))?;
             let component = workspace.components().join(function).with_extension("wasm");
             ensure!(component.is_file(), "{} is missing; run this again without --prebuilt", component.display());
             root.add_gzipped(&component, "component.wasm.gz")?;

@@ -120,7 +120,7 @@ fn each_image_runs_in_a_root_of_its_own() {
     for (image, (name, most)) in IMAGES.iter().zip(LIMITS) {
         assert_eq!(image.name, name);
         let context = bench.folder.path().join(name);
-        let size = stage(image, &context, &workspace, &setup, &tools).expect("all is there");
+        let size = stage(image, &context, &workspace.release(), &workspace, &setup, &tools).expect("all is there");
         assert!(size.gzip_bytes <= most, "{name} has grown to {size:?}");
         let reference = image.reference(Some("test.local"));
         builder

@@ -520,6 +520,7 @@ fn a_container_refuses_what_it_does_not_understand_before_it_listens() {
     refuses(&mut serve(&["--mount", "/model"]), "expected FOLDER:/PATH");
     refuses(&mut serve(&["--env", "=x"]), "expected KEY=VALUE");
     refuses(&mut serve(&["--memory", "much"]), "--memory");
+    refuses(serve(&[]).env("FOVEA_LOG", "chatty=very"), "FOVEA_LOG is `chatty=very`; expected levels such as info");
     refuses(&mut serve(&["--component", "/missing.wasm"]), "cannot read component /missing.wasm");
     refuses(&mut serve(&["--mount", "/missing:/model"]), "cannot look at /missing, the directory to mount");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

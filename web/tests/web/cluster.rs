@@ -226,7 +226,8 @@ async fn a_missing_permission_ends_a_run_with_the_verb_that_is_missing() {
 #[tokio::test]
 async fn a_cluster_that_is_away_for_a_moment_delays_a_run() {
     let (bench, server) = bench().await;
-    server.refuse(Method::POST, JOBS, 2, 503, "ServiceUnavailable", "etcd is away");
+    // Each attempt is three tries.
+    server.refuse(Method::POST, JOBS, 4, 503, "ServiceUnavailable", "etcd is away");
     let run = start(&bench).await;
     let told = bench.state.launcher.hindrance(run.id()).unwrap();
     assert!(told.contains("etcd is away") && told.ends_with("try again"), "{told}");

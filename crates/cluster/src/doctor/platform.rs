@@ -44,11 +44,14 @@ impl Doctor {
         let version = match client.apiserver_version().await.map_err(|error| look.failed(error)) {
             Ok(version) => version,
             Err(error) => {
-                return vec![Finding::failed(
-                    SERVER,
-                    error.to_string(),
-                    "kubectl config current-context; kubectl cluster-info",
-                )];
+                let mut says = error.to_string();
+                let mut mend = "kubectl config current-context; kubectl cluster-info".to_owned();
+                if self.cluster.unproxied().is_some() {
+                    says += "; HTTPS_PROXY is set, and this program asks API servers directly";
+                    mend += "; where only the proxy reaches it, kubectl proxy --port 8001, and a kubeconfig whose \
+                             server is http://127.0.0.1:8001";
+                }
+                return vec![Finding::failed(SERVER, says, mend)];
             }
         };
         let minor = version.minor.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>();

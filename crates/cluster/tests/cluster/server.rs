@@ -111,10 +111,7 @@ impl Server {
 
     /// A client of it.
     pub fn cluster(&self) -> Cluster {
-        let mut config = kube::Config::new(self.url.parse().unwrap());
-        // A test that refuses on purpose does not want to wait.
-        config.default_retry = false;
-        Cluster::new(kube::Client::try_from(config).unwrap(), NAMESPACE)
+        Cluster::configured(kube::Config::new(self.url.parse().unwrap()), NAMESPACE).unwrap()
     }
 
     /// Its port.

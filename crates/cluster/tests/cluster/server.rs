@@ -231,6 +231,7 @@ impl Objects {
         let is_changed = before.is_none_or(|before| before["spec"] != object["spec"]);
         let uid =
             before.map_or_else(|| json!(format!("uid-{}", self.version)), |before| before["metadata"]["uid"].clone());
+        default(&mut object);
         let metadata = &mut object["metadata"];
         metadata["uid"] = uid;
         if let Some((_, inside)) = collection.split_once("/namespaces/") {
@@ -242,6 +243,18 @@ impl Objects {
             metadata["creationTimestamp"] = json!("2026-11-23T06:45:12Z");
         }
         self.by_path.insert(path, object);
+    }
+}
+
+/// What the server writes into a template of Jobs or a Job where it says nothing.
+fn default(object: &mut Value) {
+    for pod in ["/spec/jobTemplate/spec/template/spec", "/spec/template/spec"] {
+        let containers = object.pointer_mut(pod).filter(|pod| !pod["restartPolicy"].is_null());
+        for container in containers.and_then(|pod| pod["containers"].as_array_mut()).into_iter().flatten() {
+            if container["terminationMessagePolicy"].is_null() {
+                container["terminationMessagePolicy"] = json!("File");
+            }
+        }
     }
 }
 

@@ -10,7 +10,10 @@ use axum::{
     Json, Router,
     body::{Bytes, to_bytes},
     extract::{Query, Request, State},
-    http::{Method, StatusCode, Uri, header::CONTENT_TYPE},
+    http::{
+        Method, StatusCode, Uri,
+        header::{CONTENT_TYPE, HOST},
+    },
     response::{IntoResponse, Response},
 };
 use cluster::Cluster;
@@ -39,8 +42,9 @@ pub const SERVICES: &str = "/apis/serving.knative.dev/v1/namespaces/ml-app/servi
 pub const REVISIONS: &str = "/apis/serving.knative.dev/v1/namespaces/ml-app/revisions";
 
 /// What can be listed.
-const COLLECTIONS: [&str; 10] = [
+const COLLECTIONS: [&str; 11] = [
     "cronjobs",
+    "endpointslices",
     "events",
     "jobs",
     "nodes",
@@ -68,6 +72,8 @@ pub struct Asked {
     pub method: Method,
     /// Its path and query.
     pub uri: Uri,
+    /// The host that it is for.
+    pub host: String,
     /// What its body is.
     kind: String,
     /// Its body.
@@ -278,8 +284,9 @@ fn not_found(path: &str) -> Response {
 async fn answer(State(server): State<Server>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
-    let asked = Asked { method: head.method, uri: head.uri, kind, body };
+    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let (host, kind) = (header(HOST), header(CONTENT_TYPE));
+    let asked = Asked { method: head.method, uri: head.uri, host, kind, body };
     let path = asked.uri.path();
     let mut objects = server.objects();
     objects.requests.push(format!("{} {path}", asked.method));

@@ -169,5 +169,6 @@ fn diagnosis(state: &mut State) -> Diagnosis {
         functions: answering.to_vec(),
         models: Vec::<InUse>::new(),
         volumes: None,
+        cluster: None,
     }
 }

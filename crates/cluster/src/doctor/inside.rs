@@ -56,7 +56,7 @@ impl Doctor {
             let mend = format!(
                 "kubectl -n default get endpointslices -l kubernetes.io/service-name=kubernetes, and see that the policy \
                  web allows these addresses and ports: kubectl -n {namespace} edit networkpolicy web; where Cilium \
-                 enforces policies, kubectl apply -k knative/components/cilium"
+                 enforces policies, kubectl apply -f knative/components/cilium/network.yaml"
             );
             findings.push(Finding::failed(API_ACCESS, says, mend));
         }

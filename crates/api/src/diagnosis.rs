@@ -17,6 +17,9 @@ pub struct Diagnosis {
     /// What is wrong with the volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<String>,
+    /// Why the cluster's API does not answer the service, where training and functions are a cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 /// Whether a function answers.

@@ -22,6 +22,14 @@ pub enum ClusterError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The kubeconfig wants a proxy to be asked.
+    #[error(
+        "the kubeconfig has the Kubernetes API server asked through a proxy (proxy-url, {proxy}), and this program knows no proxies; run `kubectl proxy --port 8001` and name a kubeconfig whose server is http://127.0.0.1:8001"
+    )]
+    Proxied {
+        /// Its host.
+        proxy: String,
+    },
     /// The API server cannot be reached or broke off.
     #[error(
         "the Kubernetes API server does not answer ({because}); see whether the cluster runs and whether its address and certificate authority are right"
@@ -209,14 +217,14 @@ impl ClusterError {
         match self {
             Self::Unreachable { .. } | Self::Contended { .. } => true,
             Self::Refused { refusal, .. } => matches!(refusal, Refusal::Unavailable | Refusal::Conflict),
-            Self::Configuration { .. } | Self::Unfit { .. } => false,
+            Self::Configuration { .. } | Self::Proxied { .. } | Self::Unfit { .. } => false,
         }
     }
 
     /// What a client may know, with a code.
     pub fn detail(&self) -> ErrorDetail {
         let code = match self {
-            Self::Configuration { .. } | Self::Unreachable { .. } => ErrorCode::Unavailable,
+            Self::Configuration { .. } | Self::Proxied { .. } | Self::Unreachable { .. } => ErrorCode::Unavailable,
             Self::Contended { .. } | Self::Unfit { .. } => ErrorCode::Conflict,
             Self::Refused { refusal, .. } => match refusal {
                 Refusal::Unauthenticated | Refusal::Forbidden | Refusal::Other => ErrorCode::BadGateway,

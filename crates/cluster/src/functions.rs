@@ -207,7 +207,7 @@ fn revision_status(revision: &Revision) -> RevisionStatus {
     let ready = condition(conditions, "Ready");
     let phase = match ready {
         Some(ready) if ready.holds() => Phase::Ready,
-        Some(ready) if ready.fails() => Phase::Failed,
+        Some(ready) if ready.fails() && !ready.waits_for_room() => Phase::Failed,
         _ => Phase::Preparing,
     };
     let activity = match condition(conditions, "Active") {
@@ -218,7 +218,7 @@ fn revision_status(revision: &Revision) -> RevisionStatus {
     RevisionStatus {
         name: revision.metadata.name.clone().unwrap_or_default(),
         phase,
-        reason: ready.filter(|_| phase == Phase::Failed).and_then(Condition::told),
+        reason: ready.filter(|ready| ready.fails()).and_then(Condition::told),
         mounted: revision.spec.model_path().map(str::to_owned).into_iter().collect(),
         reachable: revision.label(knative::ROUTING_LABEL) == Some("active"),
         activity,

@@ -174,6 +174,11 @@ impl Condition {
         self.status == "False"
     }
 
+    /// Whether it fails for want of a node with room, which Knative takes back as soon as there is one.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.fails() && matches!(self.reason.as_deref(), Some("Unschedulable" | "SchedulerError"))
+    }
+
     /// Its reason and message in one line; nothing where it tells neither.
     pub(crate) fn told(&self) -> Option<String> {
         let parts = [self.reason.as_deref(), self.message.as_deref()];

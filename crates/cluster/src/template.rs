@@ -93,8 +93,9 @@ impl Template {
             for container in containers {
                 container.args.get_or_insert_default().extend(particulars.arguments.iter().cloned());
                 container.image = particulars.image.map(str::to_owned).or(container.image.take());
-                // The last lines of what fails become part of the reason.
-                container.termination_message_policy.get_or_insert_with(|| "FallbackToLogsOnError".to_owned());
+                // The last lines of what fails become part of the reason. `File` is what the API server writes where a
+                // template says nothing, and no program here writes such a file.
+                container.termination_message_policy = Some("FallbackToLogsOnError".to_owned());
                 let variables = container.env.get_or_insert_default();
                 for (name, value) in &particulars.environment {
                     variables.retain(|variable| variable.name != *name);

@@ -4,18 +4,17 @@ use std::{fmt, time::Duration};
 
 use api::predict::{FunctionInfo, ModelInfo, Prediction};
 use bytes::Bytes;
+use cluster::doctor::KOURIER_NAMESPACES;
 use http::{Method, Request, Response, StatusCode, header};
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::{Api, api::ListParams};
+use tokio::time::sleep;
 
 use crate::{
     failure::{Failure, Result},
     kubectl::{Door, PORT},
-    run::Run,
+    run::{Run, TOO_LATE},
 };
-
-/// Where Kourier is installed: by its own manifest, or by Knative's operator.
-const NAMESPACES: [&str; 2] = ["kourier-system", "knative-serving"];
 
 /// Kourier's Services for hosts outside and for those inside the cluster.
 const OUTSIDE: &str = "kourier";
@@ -23,6 +22,10 @@ const INSIDE: &str = "kourier-internal";
 
 /// How long an address may take to show that there is something.
 const PROBED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often all ways are tried, and how long after each other: what has just become ready is not known everywhere.
+const ROUNDS: u32 = 3;
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(3);
 
 /// A host that no function has.
 const NOBODY: &str = "nobody.invalid";
@@ -58,13 +61,24 @@ impl<'a> Gateway<'a> {
     pub async fn find(run: &'a Run, url: &str) -> Result<Self> {
         let host = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/').to_owned();
         let mut tried = String::new();
-        for way in ways(run, &host).await {
-            let name = way.to_string();
-            match Self::by(run, &host, way).await {
-                Ok(gateway) => return Ok(gateway),
-                Err(why) => {
-                    run.teller.tell(&format!("  not by {name}: {why}"));
-                    tried += &format!("; {name}: {why}");
+        for round in 0..ROUNDS {
+            if round > 0 {
+                sleep(BETWEEN_ROUNDS).await;
+            }
+            tried.clear();
+            for way in ways(run, &host).await {
+                let name = way.to_string();
+                match Self::by(run, &host, way).await {
+                    Ok(gateway) => {
+                        if let Some(told) = run.options.gateway.as_ref().filter(|told| **told != name) {
+                            run.teller.tell(&format!("  note: not {told} is used, which was told, but {name}"));
+                        }
+                        return Ok(gateway);
+                    }
+                    Err(why) => {
+                        run.teller.tell(&format!("  not by {name}: {why}"));
+                        tried += &format!("; {name}: {why}");
+                    }
                 }
             }
         }
@@ -121,10 +135,31 @@ impl<'a> Gateway<'a> {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<Response<Bytes>, String> {
-        let url = match &self.way {
-            Way::Address(base) => format!("{base}{path}"),
-            Way::Forwarded(door) => format!("{}{path}", door.base().await.map_err(|failure| failure.says)?),
+        let door = match &self.way {
+            Way::Address(base) => return self.send_to(base, method, path, body, within).await,
+            Way::Forwarded(door) => door,
         };
+        let base = door.base().await.map_err(|failure| failure.says)?;
+        match self.send_to(&base, method.clone(), path, body.clone(), within).await {
+            // A port is forwarded to one pod of the gateway, and may end with it: that says nothing of the function.
+            Err(why) if why != TOO_LATE => {
+                door.shut(&base).await;
+                let base = door.base().await.map_err(|failure| failure.says)?;
+                self.send_to(&base, method, path, body, within).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn send_to(
+        &self,
+        base: &str,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Response<Bytes>, String> {
+        let url = format!("{base}{path}");
         let mut request = Request::builder().method(method).uri(url).header(header::HOST, &self.host);
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "image/bmp");
@@ -150,20 +185,19 @@ fn read<T: serde::de::DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, S
     Err(format!("{}{}{body}", answer.status(), if body.is_empty() { "" } else { ": " }))
 }
 
-/// Ways to the gateway, the most direct first.
+/// Ways to the gateway: the one that was told, then the most direct first.
 async fn ways<'a>(run: &'a Run, host: &str) -> Vec<Way<'a>> {
-    if let Some(base) = &run.options.gateway {
-        return vec![Way::Address(base.clone())];
-    }
+    let mut ways: Vec<_> = run.options.gateway.iter().map(|base| Way::Address(base.clone())).collect();
     let is_inside = host.contains(".svc.");
     let service = if is_inside { INSIDE } else { OUTSIDE };
     let Some((namespace, kourier)) = kourier(run, service).await else {
-        return vec![Way::Forwarded(Door::new(&run.kubectl, NAMESPACES[0], service).into())];
+        ways.push(Way::Forwarded(Door::new(&run.kubectl, KOURIER_NAMESPACES[0], service).into()));
+        return ways;
     };
-    let mut ways = vec![];
     if is_inside {
         run.teller.tell(&format!(
-            "  note: {host} is a host inside the cluster, for config-domain names no other; the gateway's inner door is used"
+            "  note: {host} is a host inside the cluster, for config-domain names no other; only the gateway's inner door \
+             answers for it"
         ));
     } else {
         ways.extend(balancers(&kourier).into_iter().map(|address| Way::Address(base(&address, PORT))));
@@ -176,7 +210,7 @@ async fn ways<'a>(run: &'a Run, host: &str) -> Vec<Way<'a>> {
 }
 
 async fn kourier(run: &Run, service: &str) -> Option<(&'static str, Service)> {
-    for namespace in NAMESPACES {
+    for namespace in KOURIER_NAMESPACES {
         let api: Api<Service> = Api::namespaced(run.cluster.client().clone(), namespace);
         if let Ok(Some(found)) = api.get_opt(service).await {
             return Some((namespace, found));

@@ -1,10 +1,10 @@
 //! Putting the manifests into the cluster, and waiting until what they describe works.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use api::functions::Phase;
 use cluster::{
-    doctor::{Doctor, Outcome},
+    doctor::{API_ACCESS, Doctor, Outcome},
     error::{Action, ClusterError},
     functions::Functions,
 };
@@ -16,16 +16,18 @@ use k8s_openapi::{
     },
 };
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams, ValidationDirective},
 };
 
 use crate::{
     failure::{Failure, Result},
     manifests::{Manifests, Object, metadata},
+    options::PullSecret,
     pods,
     report::Held,
     run::{FIELD_MANAGER, Run},
+    volumes,
     wait::{Look, until},
 };
 
@@ -33,7 +35,7 @@ use crate::{
 const KEY: (&str, &str, usize) = ("artefact-key", "key", 32);
 
 /// How long an object may be refused for reasons that pass, such as a webhook that is just being started.
-const APPLIED_WITHIN: Duration = Duration::from_secs(90);
+pub const APPLIED_WITHIN: Duration = Duration::from_secs(90);
 
 /// The functions that Fovea is made of.
 pub const FUNCTIONS: [&str; 2] = ["preprocess", "inference"];
@@ -44,6 +46,7 @@ pub const FUNCTIONS: [&str; 2] = ["preprocess", "inference"];
 /// If the cluster refuses one of them
 pub async fn apply(run: &Run, manifests: &Manifests) -> Result<((), Held)> {
     make_key(run).await?;
+    copy_pull_secret(run).await?;
     for object in &manifests.objects {
         let title = object.title();
         until(&run.teller, &title, APPLIED_WITHIN, async || match apply_one(run, object).await {
@@ -78,10 +81,22 @@ async fn make_key(run: &Run) -> Result<()> {
     getrandom::fill(&mut bytes)
         .map_err(|error| Failure::new(format!("this machine has no random numbers: {error}")))?;
     let data = [(entry.to_owned(), ByteString(bytes))].into();
-    let secret = Secret { metadata: metadata(&run.id, name), data: Some(data), ..Secret::default() };
-    let action =
-        Action { verb: "create", resource: "secrets", group: "", name: Some(name), namespace: run.namespace() };
-    let created = run.cluster.api::<Secret>().create(&PostParams::default(), &secret).await;
+    make_secret(run, &Secret { metadata: metadata(&run.id, name), data: Some(data), ..Secret::default() }).await
+}
+
+/// Puts the Secret that images are pulled with beside the pods that need it.
+async fn copy_pull_secret(run: &Run) -> Result<()> {
+    let Some(PullSecret { namespace, name }) = &run.options.install.pull_secret else { return Ok(()) };
+    let action = Action { verb: "get", resource: "secrets", group: "", name: Some(name), namespace };
+    let there: Api<Secret> = Api::namespaced(run.cluster.client().clone(), namespace);
+    let found = there.get(name).await.map_err(|error| action.failed(error))?;
+    make_secret(run, &Secret { metadata: metadata(&run.id, name), immutable: None, ..found }).await
+}
+
+async fn make_secret(run: &Run, secret: &Secret) -> Result<()> {
+    let name = secret.metadata.name.as_deref();
+    let action = Action { verb: "create", resource: "secrets", group: "", name, namespace: run.namespace() };
+    let created = run.cluster.api::<Secret>().create(&PostParams::default(), secret).await;
     created.map_err(|error| action.failed(error))?;
     Ok(())
 }
@@ -117,7 +132,7 @@ async fn web_is_ready(run: &Run) -> Result<Look<()>, ClusterError> {
     let pods = pods(run).await?;
     let of_web = pods.iter().filter(|pod| pod.labels().get("app.kubernetes.io/name").is_some_and(|name| name == "web"));
     let how = format!("{ready} of {wanted} pods are ready");
-    Ok(hindered(how, of_web))
+    hindered(run, how, of_web).await
 }
 
 async fn functions_are_ready(run: &Run) -> Result<Look<()>, ClusterError> {
@@ -142,15 +157,23 @@ async fn functions_are_ready(run: &Run) -> Result<Look<()>, ClusterError> {
         return Ok(Look::Stuck(reasons.join("; ")));
     }
     let pods = pods(run).await?;
-    Ok(hindered(reasons.join("; "), pods.iter().filter(|pod| pods::function(pod).is_some())))
+    hindered(run, reasons.join("; "), pods.iter().filter(|pod| pods::function(pod).is_some())).await
 }
 
-/// How far pods are; stuck where one waits for something that rarely comes by itself.
-fn hindered<'a>(how: String, mut pods: impl Iterator<Item = &'a Pod>) -> Look<()> {
-    match pods.find_map(pods::hindrance) {
+/// How far pods are; stuck where one of them, or a volume, waits for something that rarely comes by itself.
+async fn hindered<'a>(
+    run: &Run,
+    how: String,
+    mut pods: impl Iterator<Item = &'a Pod>,
+) -> Result<Look<()>, ClusterError> {
+    let hindrance = match volumes::hindrance(run).await? {
+        Some(hindrance) => Some(hindrance),
+        None => pods.find_map(pods::hindrance),
+    };
+    Ok(match hindrance {
         Some(hindrance) => Look::Stuck(format!("{how}; {hindrance}")),
         None => Look::Wait(how),
-    }
+    })
 }
 
 async fn pods(run: &Run) -> Result<Vec<Pod>, ClusterError> {
@@ -159,13 +182,14 @@ async fn pods(run: &Run) -> Result<Vec<Pod>, ClusterError> {
     Ok(pods.map_err(|error| list.failed(error))?.items)
 }
 
-/// Lets `fovea doctor`'s checks examine what was installed.
+/// Lets `fovea doctor`'s checks examine what was installed; and tells whether the web is cut off from the API server.
 ///
 /// # Errors
 /// Everything that they find broken
-pub async fn doctor(run: &Run) -> Result<((), Held)> {
+pub async fn doctor(run: &Run, is_cut_off: &Cell<bool>) -> Result<((), Held)> {
     let findings = Doctor::new(run.cluster.clone(), env!("CARGO_PKG_VERSION")).examine().await;
     let failed: Vec<_> = findings.iter().filter(|finding| finding.outcome == Outcome::Failed).collect();
+    is_cut_off.set(failed.iter().any(|finding| finding.check == API_ACCESS));
     if failed.is_empty() {
         let n_ok = findings.iter().filter(|finding| finding.outcome == Outcome::Ok).count();
         return Ok(((), format!("{n_ok} of {} checks are well, and none has failed", findings.len()).into()));

@@ -1,11 +1,12 @@
 //! The one program of the machine that is needed: `kubectl`, which renders manifests and forwards ports.
 
-use std::{cell::RefCell, ffi::OsString, io, path::Path, process::Stdio, time::Duration};
+use std::{ffi::OsString, io, path::Path, process::Stdio, time::Duration};
 
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
+    sync::Mutex,
     time::timeout,
 };
 
@@ -22,6 +23,8 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(20);
 pub struct Kubectl {
     program: OsString,
     arguments: Vec<String>,
+    /// Hosts that it is to ask no proxy for.
+    no_proxy: Option<String>,
 }
 
 impl Kubectl {
@@ -39,7 +42,15 @@ impl Kubectl {
         if let Some(context) = context {
             arguments.extend(["--context".to_owned(), context.to_owned()]);
         }
-        Self { program: program.into(), arguments }
+        Self { program: program.into(), arguments, no_proxy: None }
+    }
+
+    /// Asks no proxy for this host, as this program does; nor for those that the environment tells.
+    pub fn without_proxy_for(mut self, host: Option<&str>) -> Self {
+        let told = ["NO_PROXY", "no_proxy"].into_iter().find_map(|name| std::env::var(name).ok());
+        let told = told.filter(|told| !told.is_empty());
+        self.no_proxy = host.map(|host| told.into_iter().chain([host.to_owned()]).collect::<Vec<_>>().join(","));
+        self
     }
 
     /// A command for a person to copy.
@@ -78,6 +89,7 @@ impl Kubectl {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args(["--namespace", namespace, "port-forward", "--address", "127.0.0.1"]);
         command.arg(format!("service/{service}")).arg(format!(":{port}"));
+        command.envs(self.no_proxy.iter().map(|hosts| ("NO_PROXY", hosts)));
         // An interruption is for this program alone, which may still have something to ask.
         command.process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -139,13 +151,14 @@ pub struct Door<'a> {
     kubectl: &'a Kubectl,
     namespace: &'a str,
     service: &'static str,
-    forward: RefCell<Option<Forward>>,
+    /// Locked while one is begun, so that there are never two.
+    forward: Mutex<Option<Forward>>,
 }
 
 impl<'a> Door<'a> {
     /// Forwards nothing yet.
     pub fn new(kubectl: &'a Kubectl, namespace: &'a str, service: &'static str) -> Self {
-        Self { kubectl, namespace, service, forward: RefCell::default() }
+        Self { kubectl, namespace, service, forward: Mutex::default() }
     }
 
     /// Where the Service is reached now.
@@ -153,15 +166,21 @@ impl<'a> Door<'a> {
     /// # Errors
     /// If `kubectl` does not forward the port
     pub async fn base(&self) -> Result<String> {
-        if let Some(forward) = self.forward.borrow_mut().as_mut()
+        let mut kept = self.forward.lock().await;
+        if let Some(forward) = kept.as_mut()
             && forward.is_alive()
         {
             return Ok(forward.base().to_owned());
         }
         let forward = self.kubectl.forward(self.namespace, self.service, PORT).await?;
         let base = forward.base().to_owned();
-        *self.forward.borrow_mut() = Some(forward);
+        *kept = Some(forward);
         Ok(base)
+    }
+
+    /// Ends the forwarding by which the Service was reached there, unless that is over already.
+    pub async fn shut(&self, base: &str) {
+        self.forward.lock().await.take_if(|forward| forward.base() == base);
     }
 }
 
@@ -216,6 +235,16 @@ mod tests {
         let kubectl = script(&folder, "echo 'error: services \"kourier\" not found' >&2; exit 1");
         let failure = kubectl.forward("kourier-system", "kourier", 80).await.unwrap_err();
         assert!(failure.says.ends_with("kourier-system: error: services \"kourier\" not found"), "{}", failure.says);
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_asked_without_a_proxy_is_so_by_kubectl_too() {
+        let _turn = ONE_AT_A_TIME.lock().await;
+        let folder = tempfile::tempdir().unwrap();
+        let kubectl =
+            script(&folder, "echo \"error: not by $NO_PROXY\" >&2; exit 1").without_proxy_for(Some("10.0.0.7"));
+        let failure = kubectl.forward("kourier-system", "kourier", 80).await.unwrap_err();
+        assert!(failure.says.contains("error: not by ") && failure.says.ends_with("10.0.0.7"), "{}", failure.says);
     }
 
     #[tokio::test]

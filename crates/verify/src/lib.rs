@@ -7,6 +7,7 @@
 //! it is gone afterwards. How many pods a function should have is Knative's matter; that there are none, one or several is
 //! all that is looked at.
 
+pub mod api_server;
 pub mod dataset;
 pub mod evidence;
 pub mod failure;
@@ -19,18 +20,21 @@ pub mod options;
 pub mod pods;
 pub mod preconditions;
 pub mod refusals;
+pub mod registry;
 pub mod report;
 pub mod run;
 pub mod scaling;
 pub mod serving;
 pub mod statistics;
 pub mod training;
+pub mod volumes;
 pub mod wait;
 pub mod web;
 
-use std::{future::Future, pin::pin};
+use std::{cell::Cell, future::Future, pin::pin};
 
 use crate::{
+    api_server::ApiServer,
     failure::{Failure, Result},
     manifests::{Changes, Manifests},
     report::{Book, CLEAN_UP, Held, NAMESPACE, Outcome, PRECONDITIONS, Report},
@@ -76,7 +80,12 @@ async fn steps(run: &Run, book: &mut Book<'_>) -> Option<()> {
     book.step("bad manifests", refusals::check(run, &manifests), nothing()).await;
     book.step("manifests", install::apply(run, &manifests), see()).await?;
     book.step("ready", install::ready(run), see()).await?;
-    book.step("doctor", install::doctor(run), see()).await;
+    let is_cut_off = Cell::new(false);
+    book.step("doctor", install::doctor(run, &is_cut_off), see()).await;
+    if is_cut_off.get() {
+        // No Job would ever be made.
+        return None;
+    }
     let web = Web::new(run);
     let dataset = book.step("data set", training::upload(run, &web), see()).await?;
     let first = book.step("training", training::train(run, &web, &dataset, 1), see()).await?;
@@ -99,6 +108,15 @@ async fn steps(run: &Run, book: &mut Book<'_>) -> Option<()> {
 /// Looks whether the cluster can take the manifests, and fits them to it.
 async fn prepare(run: &Run) -> Result<(Manifests, Held)> {
     let (access_mode, held) = preconditions::check(run).await?;
-    let changes = Changes { run: &run.id, namespace: run.namespace(), install: &run.options.install, access_mode };
-    Ok((Manifests::new(run.rendered.clone(), &changes)?, held))
+    let api_server = ApiServer::look(run).await;
+    let changes = Changes {
+        run: &run.id,
+        namespace: run.namespace(),
+        install: &run.options.install,
+        access_mode,
+        api_server: &api_server,
+    };
+    let mut manifests = Manifests::new(run.rendered.clone(), &changes)?;
+    registry::pin(run, &mut manifests).await?;
+    Ok((manifests, held))
 }

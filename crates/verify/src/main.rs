@@ -43,6 +43,7 @@ async fn verify() -> Result<u8> {
     };
     let cluster = Cluster::connect(source).await?;
     let kubectl = Kubectl::new(options.kubeconfig.as_deref(), options.context.as_deref());
+    let kubectl = kubectl.without_proxy_for(cluster.unproxied());
     let rendered = kubectl.render(&options.install.manifests).await.map_err(|failure| anyhow!(failure.says))?;
     let at_once = kubectl.shown(&format!("delete namespace {namespace}"));
     let interrupted = interrupted(at_once).context("cannot listen for signals")?;

@@ -1,11 +1,12 @@
 //! The base's manifests, moved into a namespace of the run's own and fitted to the cluster: names of images, volumes, and
-//! what pods ask of a node. Everything else stays as it is, for it is what is to be verified.
+//! what pods ask of a node, and where the API server is. Everything else stays as it is, for it is what is to be verified.
 
 use kube::api::ApiResource;
 use kube::core::{GroupVersionKind, ObjectMeta};
 use serde_json::{Value, json};
 
 use crate::{
+    api_server::ApiServer,
     failure::{Failure, Result},
     options::{AccessMode, Install},
 };
@@ -36,6 +37,8 @@ pub struct Changes<'a> {
     pub install: &'a Install,
     /// Access mode of the claims.
     pub access_mode: AccessMode,
+    /// Where the web must be let.
+    pub api_server: &'a ApiServer,
 }
 
 /// An object and where it is kept.
@@ -88,7 +91,8 @@ impl Manifests {
     ///
     /// # Errors
     /// If they are not such that they can be put into one namespace
-    pub fn new(rendered: Vec<Value>, changes: &Changes<'_>) -> Result<Self> {
+    pub fn new(mut rendered: Vec<Value>, changes: &Changes<'_>) -> Result<Self> {
+        rendered.extend(changes.api_server.own_policy()?);
         let (namespaces, others): (Vec<_>, Vec<_>) =
             rendered.into_iter().map(|value| Object { value }).partition(|object| object.is("", "Namespace"));
         let [namespace] = <[Object; 1]>::try_from(namespaces)
@@ -118,6 +122,17 @@ impl Manifests {
         images.dedup();
         images
     }
+
+    /// Puts an image where another is.
+    pub fn set_image(&mut self, before: &str, after: &str) {
+        for object in &mut self.objects {
+            let pod = pod_pointer(object).and_then(|pointer| object.value.pointer_mut(pointer));
+            let containers = pod.and_then(|pod| pod["containers"].as_array_mut()).into_iter().flatten();
+            for container in containers.filter(|container| container["image"] == before) {
+                container["image"] = json!(after);
+            }
+        }
+    }
 }
 
 impl Changes<'_> {
@@ -135,6 +150,12 @@ impl Changes<'_> {
         }
         if object.is("", "PersistentVolumeClaim") {
             self.fit_claim(&mut object);
+        }
+        if object.is("networking.k8s.io", "NetworkPolicy")
+            && object.name() == "web"
+            && let Some(egress) = object.value.pointer_mut("/spec/egress").and_then(Value::as_array_mut)
+        {
+            egress.extend(self.api_server.rules());
         }
         if let Some(pointer) = pod_pointer(&object)
             && let Some(pod) = object.value.pointer_mut(pointer)
@@ -169,7 +190,7 @@ impl Changes<'_> {
     }
 
     fn fit_pod(&self, pod: &mut Value) {
-        let Install { registry, tag, pull_policy, node, .. } = self.install;
+        let Install { registry, tag, pull_policy, pull_secret, node, .. } = self.install;
         for container in pod["containers"].as_array_mut().into_iter().flatten() {
             let name = container["image"].as_str().and_then(|image| image.split([':', '@']).next());
             if let Some(name) = name.filter(|name| name.starts_with(IMAGES)) {
@@ -179,6 +200,9 @@ impl Changes<'_> {
             if let Some(policy) = pull_policy {
                 container["imagePullPolicy"] = json!(policy.name());
             }
+        }
+        if let Some(secret) = pull_secret {
+            pod["imagePullSecrets"] = json!([{"name": secret.name}]);
         }
         if let Some(node) = node {
             pod["nodeSelector"]["kubernetes.io/hostname"] = json!(node);

@@ -58,10 +58,15 @@ pub struct Install {
     #[arg(long, value_name = "FOLDER", overrides_with = "manifests", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../knative/base"))]
     pub manifests: PathBuf,
 
-    /// What the images' names begin with, such as registry.example.com or kind.local: R/fovea/web, … [default: as the
-    /// manifests have it]
+    /// What the images' names begin with, such as registry.example.com, localhost:5001 or kind.local: R/fovea/web, …
+    /// [default: as the manifests have it]
     #[arg(long, value_name = "R")]
     pub registry: Option<String>,
+
+    /// Secret of docker's kind by which nodes and Knative pull the images, as NAME of namespace default or as
+    /// NAMESPACE/NAME; it is copied
+    #[arg(long, value_name = "NAME", value_parser = pull_secret)]
+    pub pull_secret: Option<PullSecret>,
 
     /// Tag of the images
     #[arg(long, value_name = "TAG", default_value = env!("CARGO_PKG_VERSION"))]
@@ -76,13 +81,22 @@ pub struct Install {
     pub storage_class: Option<String>,
 
     /// Access mode of the volumes [default: ReadWriteOnce where there is one node, or the storage class is known to
-    /// offer nothing else; else ReadWriteMany]
+    /// offer nothing else; else ReadWriteMany]. Disks that are attached to one node at a time need --node, too
     #[arg(long, value_enum, value_name = "MODE")]
     pub access_mode: Option<AccessMode>,
 
     /// Node that everything runs on which mounts a volume; Knative must allow node selectors
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
+}
+
+/// A Secret by which images are pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullSecret {
+    /// Where it is.
+    pub namespace: String,
+    /// Its name there, and that of the copy.
+    pub name: String,
 }
 
 /// When an image is pulled.
@@ -171,6 +185,14 @@ fn namespace(text: &str) -> Result<String, &'static str> {
     }
 }
 
+fn pull_secret(text: &str) -> Result<PullSecret, &'static str> {
+    let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
+    if namespace.is_empty() || name.is_empty() || name.contains('/') {
+        return Err("expected NAME or NAMESPACE/NAME");
+    }
+    Ok(PullSecret { namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
 /// An address as a URL without a slash at its end.
 fn gateway(text: &str) -> Result<String, &'static str> {
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -212,6 +234,14 @@ mod tests {
         ] {
             assert_eq!(gateway(given).map_err(drop), expected.map(str::to_owned), "{given}");
         }
+    }
+
+    #[test]
+    fn a_pull_secret_is_of_the_namespace_default_or_of_the_one_that_is_named() {
+        let secret = |namespace: &str, name: &str| PullSecret { namespace: namespace.into(), name: name.into() };
+        assert_eq!(pull_secret("regcred"), Ok(secret("default", "regcred")));
+        assert_eq!(pull_secret("team/regcred"), Ok(secret("team", "regcred")));
+        assert!(["", "/regcred", "team/", "a/b/c"].into_iter().all(|text| pull_secret(text).is_err()));
     }
 
     #[test]

@@ -56,6 +56,14 @@ pub fn phase(pod: &Pod) -> &str {
 /// What keeps a pod from running that rarely goes away by itself.
 pub fn hindrance(pod: &Pod) -> Option<String> {
     let name = pod.name_any();
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut unscheduled =
+        conditions.filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    let no_volume = unscheduled
+        .find_map(|condition| condition.message.as_deref().filter(|message| message.to_lowercase().contains("volume")));
+    if let Some(message) = no_volume {
+        return Some(format!("{name} is sent to no node: {message}"));
+    }
     containers(pod).find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref().filter(|reason| STUCK.contains(reason))?;

@@ -4,37 +4,24 @@
 
 use std::collections::BTreeMap;
 
-use cluster::{
-    doctor::{Doctor, Finding, Outcome},
-    error::Action,
-};
+use cluster::doctor::{Doctor, Finding, KOURIER_NAMESPACES, Outcome};
 use k8s_openapi::api::{
-    core::v1::{ConfigMap, Node},
+    core::v1::{ConfigMap, Secret},
     networking::v1::NetworkPolicy,
-    storage::v1::StorageClass,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt};
 
 use crate::{
     failure::{Failure, Result},
     options::AccessMode,
+    registry::is_own_machine,
     report::Held,
     run::Run,
+    volumes,
 };
 
 /// Where Knative Serving lives.
 pub const SERVING: &str = "knative-serving";
-
-/// Provisioners whose volumes one node can mount, and no other.
-const OF_ONE_NODE: [&str; 5] = [
-    "rancher.io/local-path",
-    "k8s.io/minikube-hostpath",
-    "microk8s.io/hostpath",
-    "docker.io/hostpath",
-    "openebs.io/local",
-];
-
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// Registries whose tags Knative does not look up, unless it is told others.
 const NOT_RESOLVED: &str = "kind.local,ko.local,dev.local";
@@ -50,11 +37,13 @@ pub async fn check(run: &Run) -> Result<(AccessMode, Held)> {
         findings.extend(ingress(run).await);
         findings.extend(scale_to_zero(run).await);
         findings.extend(images(run).await);
+        findings.extend(pull_secret(run).await);
         findings.extend(node(run).await);
-        let storage = storage(run).await;
+        let storage = volumes::storage(run).await;
         access_mode = storage.0;
         findings.push(storage.1);
         findings.extend(inner_door(run).await);
+        findings.extend(domain(run).await);
     }
     let mut failure = Failure::default();
     for Finding { check, outcome, says, mend } in &findings {
@@ -80,9 +69,9 @@ pub async fn check(run: &Run) -> Result<(AccessMode, Held)> {
 const INGRESS: &str = "ingress";
 const ZERO: &str = "scaling to zero";
 const IMAGES: &str = "images";
-const VOLUMES: &str = "volumes";
+pub(crate) const VOLUMES: &str = "volumes";
 
-fn finding(outcome: Outcome, check: &'static str, says: impl Into<String>, mend: Option<String>) -> Finding {
+pub(crate) fn finding(outcome: Outcome, check: &'static str, says: impl Into<String>, mend: Option<String>) -> Finding {
     Finding { check, outcome, says: says.into(), mend }
 }
 
@@ -123,16 +112,9 @@ async fn images(run: &Run) -> Option<Finding> {
     let skipped = deployment.get(key).map_or(NOT_RESOLVED, String::as_str);
     let registry = run.options.install.registry.as_deref();
     let host = registry.map_or("index.docker.io", registry_host);
-    if skipped.split(',').any(|skipped| skipped.trim() == host) {
+    // What is on this machine is looked up by this run.
+    if skipped.split(',').any(|skipped| skipped.trim() == host) || is_own_machine(host) {
         return None;
-    }
-    let own_machine = host.split(':').next().is_some_and(|name| name == "localhost" || name.starts_with("127."));
-    if own_machine {
-        let says = format!("Knative would look for tags at {host}, which is another place inside the cluster");
-        let mend = run.kubectl.shown(&format!(
-            "-n {SERVING} patch configmap config-deployment --type merge -p '{{\"data\":{{\"{key}\":\"{skipped},{host}\"}}}}'"
-        ));
-        return Some(finding(Outcome::Failed, IMAGES, says, Some(mend)));
     }
     if registry.is_none() {
         let says = "without --registry, images are called fovea/web and so on, which clusters look for at Docker Hub";
@@ -149,6 +131,22 @@ fn registry_host(registry: &str) -> &str {
     if first.contains(['.', ':']) || first == "localhost" { first } else { "index.docker.io" }
 }
 
+/// Whether the Secret that images are pulled with is where it was said to be.
+async fn pull_secret(run: &Run) -> Option<Finding> {
+    let wanted = run.options.install.pull_secret.as_ref()?;
+    let secrets: Api<Secret> = Api::namespaced(run.cluster.client().clone(), &wanted.namespace);
+    let says = match secrets.get_opt(&wanted.name).await {
+        Ok(Some(_)) => return None,
+        Ok(None) => format!("there is no Secret {} in namespace {}", wanted.name, wanted.namespace),
+        Err(error) => format!("the Secret {} cannot be read: {error}", wanted.name),
+    };
+    let mend = run.kubectl.shown(&format!(
+        "-n {} create secret docker-registry {} --docker-server=… --docker-username=… --docker-password=…",
+        wanted.namespace, wanted.name
+    ));
+    Some(finding(Outcome::Failed, IMAGES, says, Some(mend)))
+}
+
 /// Whether pods may be sent to the node that was chosen.
 async fn node(run: &Run) -> Option<Finding> {
     let node = run.options.install.node.as_deref()?;
@@ -163,65 +161,26 @@ async fn node(run: &Run) -> Option<Finding> {
     })
 }
 
-/// Which access mode the claims can have, and whether there is a storage class at all.
-async fn storage(run: &Run) -> (AccessMode, Finding) {
-    let (class, nodes) = (storage_class(run).await, n_nodes(run).await);
-    let (class, mode) = match class {
-        Ok(class) => {
-            let of_one = nodes == Some(1) || OF_ONE_NODE.contains(&class.provisioner.as_str());
-            let mode = if of_one { AccessMode::ReadWriteOnce } else { AccessMode::ReadWriteMany };
-            (class, run.options.install.access_mode.unwrap_or(mode))
-        }
-        Err(finding) => return (AccessMode::ReadWriteMany, finding),
-    };
-    let says = format!("{}, of storage class {} ({})", mode.name(), class.name_any(), class.provisioner);
-    (mode, finding(Outcome::Ok, VOLUMES, says, None))
-}
-
-async fn storage_class(run: &Run) -> Result<StorageClass, Finding> {
-    let list = Action { verb: "list", resource: "storageclasses", group: "storage.k8s.io", name: None, namespace: "" };
-    let api: Api<StorageClass> = Api::all(run.cluster.client().clone());
-    let classes = api.list(&ListParams::default()).await.map_err(|error| list.failed(error));
-    let classes = classes.map_err(|error| finding(Outcome::Failed, VOLUMES, error.to_string(), None))?.items;
-    let wanted = run.options.install.storage_class.as_deref();
-    let is_default = |class: &StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|value| value == "true");
-    let names = classes.iter().map(ResourceExt::name_any).collect::<Vec<_>>().join(", ");
-    let names = if names.is_empty() { "none".to_owned() } else { names };
-    let found = classes.into_iter().find(|class| match wanted {
-        Some(name) => class.name_any() == name,
-        None => is_default(class),
-    });
-    found.ok_or_else(|| {
-        let says = match wanted {
-            Some(name) => format!("there is no storage class {name}; there are: {names}"),
-            None => format!("the cluster has no default storage class; there are: {names}"),
-        };
-        finding(Outcome::Failed, VOLUMES, says, Some("name one with --storage-class".to_owned()))
-    })
-}
-
-/// Nodes that take any pod.
-async fn n_nodes(run: &Run) -> Option<usize> {
-    let api: Api<Node> = Api::all(run.cluster.client().clone());
-    let nodes = api.list(&ListParams::default()).await.ok()?.items;
-    let takes_pods = |node: &&Node| {
-        let spec = node.spec.clone().unwrap_or_default();
-        let tainted = spec.taints.iter().flatten().any(|taint| taint.effect != "PreferNoSchedule");
-        !tainted && !spec.unschedulable.unwrap_or(false)
-    };
-    Some(nodes.iter().filter(takes_pods).count())
-}
-
 /// Whether Kourier's inner door is open to one namespace alone, which is not this run's.
 async fn inner_door(run: &Run) -> Option<Finding> {
-    let policies: Api<NetworkPolicy> = Api::namespaced(run.cluster.client().clone(), "kourier-system");
-    let policy = policies.get_opt("fovea-internal-gateway").await.ok().flatten()?;
-    let says = format!(
-        "the network policy {} in kourier-system lets another namespace's web call functions; where the network \
-         enforces policies, this run's cannot, and making the data set fails",
-        policy.name_any()
-    );
-    Some(finding(Outcome::Warning, INGRESS, says, None))
+    for namespace in KOURIER_NAMESPACES {
+        let policies: Api<NetworkPolicy> = Api::namespaced(run.cluster.client().clone(), namespace);
+        let Ok(Some(policy)) = policies.get_opt("fovea-internal-gateway").await else { continue };
+        let says = format!(
+            "the network policy {} in {namespace} lets another namespace's web call functions; where the network enforces \
+             policies, this run's cannot, and making the data set fails",
+            policy.name_any()
+        );
+        return Some(finding(Outcome::Warning, INGRESS, says, None));
+    }
+    None
+}
+
+/// Whether functions get a host outside the cluster.
+async fn domain(run: &Run) -> Option<Finding> {
+    let says = "config-domain names no domain: functions have hosts inside the cluster only, and are called by the \
+                gateway's inner door";
+    settings(run, "config-domain").await.is_empty().then(|| finding(Outcome::Warning, INGRESS, says, None))
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use std::time::Duration;
 use cluster::error::Action;
 use http::Request;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::DynamicObject;
+use kube::{api::DynamicObject, core::Status};
 use serde_json::{Value, json};
 
 use crate::{
     failure::{Failure, Result},
+    install::APPLIED_WITHIN,
     manifests::{Manifests, Object},
     report::Held,
     run::{FIELD_MANAGER, Run},
@@ -170,8 +171,22 @@ async fn account(run: &Run) -> Result<()> {
     .await
 }
 
-/// Lets the API server go through everything but storing a new object; why it does not take it.
+/// Lets the API server go through everything but storing a new object; why it does not take it. What passes by itself, such
+/// as a webhook that is just being started, is no reason.
 async fn dry_run(run: &Run, object: &Object) -> Result<(), String> {
+    let tried = until(&run.teller, "a dry run", APPLIED_WITHIN, async || match dry_run_once(run, object).await? {
+        Ok(()) => Ok(Look::Done(Ok(()))),
+        Err(status) if status.code >= 500 || status.code == 429 => Ok(Look::Wait(status.message)),
+        Err(status) => Ok(Look::Done(Err(status.message))),
+    });
+    tried.await.unwrap_or_else(|failure| Err(failure.says))
+}
+
+/// What the API server says at once.
+///
+/// # Errors
+/// If it does not answer
+async fn dry_run_once(run: &Run, object: &Object) -> Result<Result<(), Status>> {
     let resource = object.resource();
     let root = if resource.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", resource.group) };
     let path = format!(
@@ -181,10 +196,11 @@ async fn dry_run(run: &Run, object: &Object) -> Result<(), String> {
         resource.plural
     );
     let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
-    let request = request.body(object.value.to_string().into_bytes()).map_err(|error| error.to_string())?;
+    let request = request.body(object.value.to_string().into_bytes());
+    let request = request.map_err(|error| Failure::new(error.to_string()))?;
     match run.cluster.client().request::<DynamicObject>(request).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) => Err(status.message.clone()),
+        Ok(_) => Ok(Ok(())),
+        Err(kube::Error::Api(status)) => Ok(Err(*status)),
         Err(error) => {
             let action = Action {
                 verb: "create",
@@ -193,7 +209,7 @@ async fn dry_run(run: &Run, object: &Object) -> Result<(), String> {
                 name: None,
                 namespace: run.namespace(),
             };
-            Err(action.failed(error).to_string())
+            Err(action.failed(error).into())
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::{kubectl::Kubectl, options::Options, wait::Teller};
 /// Who the API server is told that changes come from.
 pub const FIELD_MANAGER: &str = "fovea-verify";
 
+/// Why there is no answer when the time is over.
+pub const TOO_LATE: &str = "no answer in time";
+
 /// Sends plain HTTP requests.
 pub trait Http: Send + Sync {
     /// The whole answer to a request whose address is whole; an error says why there is none.
@@ -87,7 +90,7 @@ impl Http for Network {
 
 fn innermost(error: reqwest::Error) -> String {
     if error.is_timeout() {
-        return "no answer in time".to_owned();
+        return TOO_LATE.to_owned();
     }
     let error: &dyn std::error::Error = &error;
     std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
@@ -134,6 +137,6 @@ mod tests {
         assert!(refused.to_lowercase().contains("refused"), "{refused}");
         let silent = listening(Router::new().fallback(async || std::future::pending::<StatusCode>().await)).await;
         let late = network.send(ask(&silent), Duration::from_millis(50)).await.unwrap_err();
-        assert_eq!(late, "no answer in time");
+        assert_eq!(late, TOO_LATE);
     }
 }

@@ -11,6 +11,7 @@ use reqwest::Url;
 use store::Volumes;
 
 use crate::{
+    config::EngineKind,
     error::{Result, chain},
     routes::health,
     state::AppState,
@@ -19,17 +20,18 @@ use crate::{
 /// How long a function may take to wake up and answer.
 const TIMEOUT: Duration = Duration::from_secs(25);
 
-/// What surrounds the service: both functions, called where it calls them, and the models in use, read and compared with
-/// their manifests.
+/// What surrounds the service: both functions, called where it calls them, the models in use, read and compared with their
+/// manifests, and the cluster's API, if training and functions are a cluster's.
 #[utoipa::path(get, path = "/api/diagnosis", operation_id = "diagnose", tag = "health", responses(
     (status = 200, description = "What was found; what does not work is part of it", body = Diagnosis),
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn diagnose(State(state): State<AppState>) -> Result<Json<Diagnosis>> {
     let config = &state.config;
-    let (preprocess, inference) = tokio::join!(
+    let (preprocess, inference, cluster) = tokio::join!(
         call(&state, "preprocess", &config.preprocess_url),
-        call(&state, "inference", &config.inference_url)
+        call(&state, "inference", &config.inference_url),
+        ask_cluster(&state)
     );
     let models = state.on_volumes(|volumes| Ok(models(volumes)?)).await?;
     let volumes = health::ready(State(state.clone())).await.err().map(|error| error.detail().message);
@@ -39,7 +41,19 @@ pub async fn diagnose(State(state): State<AppState>) -> Result<Json<Diagnosis>> 
         functions: vec![preprocess, inference],
         models,
         volumes,
+        cluster,
     }))
+}
+
+/// Why the cluster's API does not answer.
+async fn ask_cluster(state: &AppState) -> Option<String> {
+    if state.config.engine != EngineKind::Kubernetes {
+        return None;
+    }
+    match tokio::time::timeout(TIMEOUT, state.functions.status()).await {
+        Ok(told) => told.err().map(|error| error.detail().message),
+        Err(_) => Some(format!("the Kubernetes API server has not answered within {} s", TIMEOUT.as_secs())),
+    }
 }
 
 async fn call(state: &AppState, name: &str, base: &Url) -> Answering {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::cluster::trainers::Trainers;
 use api::{
     ErrorCode,
+    diagnosis::Diagnosis,
     functions::{Stage, Status},
     train::{RunState, RunStatus},
 };
@@ -14,6 +15,7 @@ use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use store::{MAX_ATTEMPTS, Run};
 use web::{
+    config::{Config, EngineKind},
     engine::Engine,
     launcher::{ClusterJobs, Launcher},
 };
@@ -37,7 +39,8 @@ async fn bench() -> (Bench, Server) {
 }
 
 fn on(server: &Server) -> Bench {
-    Bench::on(|_| {}, |config, _, _| Engine::kubernetes(config, server.cluster()))
+    let change = |config: &mut Config| config.engine = EngineKind::Kubernetes;
+    Bench::on(change, |config, _, _| Engine::kubernetes(config, server.cluster()))
 }
 
 /// Another replica over the volumes of a service.
@@ -226,7 +229,8 @@ async fn a_missing_permission_ends_a_run_with_the_verb_that_is_missing() {
 #[tokio::test]
 async fn a_cluster_that_is_away_for_a_moment_delays_a_run() {
     let (bench, server) = bench().await;
-    server.refuse(Method::POST, JOBS, 2, 503, "ServiceUnavailable", "etcd is away");
+    // Each attempt is three tries.
+    server.refuse(Method::POST, JOBS, 4, 503, "ServiceUnavailable", "etcd is away");
     let run = start(&bench).await;
     let told = bench.state.launcher.hindrance(run.id()).unwrap();
     assert!(told.contains("etcd is away") && told.ends_with("try again"), "{told}");
@@ -318,4 +322,15 @@ async fn the_first_version_is_published_by_itself() {
     bench.volumes.set_current("classifier", 1).unwrap();
     eventually("it is being baked", || server.get(JOBS, "bake-classifier-v1")).await;
     assert!(server.names(EVENTS).is_empty());
+}
+
+#[tokio::test]
+async fn a_cluster_that_does_not_answer_the_service_is_part_of_the_diagnosis() {
+    let (well, _server) = bench().await;
+    let told: Diagnosis = well.get("/api/diagnosis").await.json();
+    assert_eq!(told.cluster, None);
+    let server = Server::start().await;
+    server.refuse(Method::GET, SERVICES, u32::MAX, 503, "ServiceUnavailable", "etcd is away");
+    let told: Diagnosis = on(&server).get("/api/diagnosis").await.json();
+    assert!(told.cluster.as_ref().is_some_and(|problem| problem.contains("etcd is away")), "{told:?}");
 }

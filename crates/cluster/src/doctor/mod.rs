@@ -9,6 +9,8 @@ mod platform;
 mod storage;
 mod workload;
 
+pub use inside::API_ACCESS;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, core::NamespaceResourceScope};
 use serde::Serialize;
@@ -17,6 +19,9 @@ use crate::{
     Cluster,
     error::{Action, ClusterError, Refusal, Result},
 };
+
+/// Where Kourier's gateway is: put there by its own manifest, or by Knative's operator.
+pub const KOURIER_NAMESPACES: [&str; 2] = ["kourier-system", "knative-serving"];
 
 /// What was found out about one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

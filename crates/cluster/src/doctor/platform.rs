@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{APPLY, Doctor, Finding, optional};
+use super::{APPLY, Doctor, Finding, KOURIER_NAMESPACES, optional};
 use crate::{
     error::{Action, Result},
     knative::{self, GROUP},
@@ -28,6 +28,9 @@ const SERVING: &str = "knative-serving";
 /// What of Knative Serving has to run.
 const CONTROLLERS: [&str; 4] = ["activator", "autoscaler", "controller", "webhook"];
 
+/// The flag that the functions need wherever they run.
+const CLAIMS_FLAG: &str = "kubernetes.podspec-persistent-volume-claim";
+
 /// The oldest minor version of Kubernetes 1 whose types this program was built to understand.
 const OLDEST_MINOR: u32 = 33;
 
@@ -44,11 +47,14 @@ impl Doctor {
         let version = match client.apiserver_version().await.map_err(|error| look.failed(error)) {
             Ok(version) => version,
             Err(error) => {
-                return vec![Finding::failed(
-                    SERVER,
-                    error.to_string(),
-                    "kubectl config current-context; kubectl cluster-info",
-                )];
+                let mut says = error.to_string();
+                let mut mend = "kubectl config current-context; kubectl cluster-info".to_owned();
+                if self.cluster.unproxied().is_some() {
+                    says += "; HTTPS_PROXY is set, and this program asks API servers directly";
+                    mend += "; where only the proxy reaches it, kubectl proxy --port 8001, and a kubeconfig whose \
+                             server is http://127.0.0.1:8001";
+                }
+                return vec![Finding::failed(SERVER, says, mend)];
             }
         };
         let minor = version.minor.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>();
@@ -146,10 +152,13 @@ impl Doctor {
         };
         let class = config.get("ingress-class").or_else(|| config.get("ingress.class")).cloned();
         let class = class.unwrap_or_else(|| "istio.ingress.networking.knative.dev".to_owned());
-        let parts: &[(&str, &str)] = match class.split('.').next() {
-            Some("kourier") => &[(SERVING, "net-kourier-controller"), ("kourier-system", "3scale-kourier-gateway")],
-            Some("istio") => &[(SERVING, "net-istio-controller"), ("istio-system", "istio-ingressgateway")],
-            Some("contour") => &[(SERVING, "net-contour-controller")],
+        // Each part, and where it may be.
+        let parts: &[(&[&str], &str)] = match class.split('.').next() {
+            Some("kourier") => {
+                &[(&[SERVING], "net-kourier-controller"), (&KOURIER_NAMESPACES, "3scale-kourier-gateway")]
+            }
+            Some("istio") => &[(&[SERVING], "net-istio-controller"), (&["istio-system"], "istio-ingressgateway")],
+            Some("contour") => &[(&[SERVING], "net-contour-controller")],
             _ => {
                 return vec![Finding::warning(
                     INGRESS,
@@ -158,15 +167,15 @@ impl Doctor {
                 )];
             }
         };
-        for (namespace, name) in parts {
-            match self.find::<Deployment>(namespace, "deployments", "apps", name).await {
-                Ok(Some(deployment)) if is_available(&deployment) => {}
-                Ok(Some(_)) => {
+        for (namespaces, name) in parts {
+            match self.part(namespaces, name).await {
+                Ok(Some((_, true))) => {}
+                Ok(Some((namespace, false))) => {
                     let mend = format!("kubectl -n {namespace} describe deployment {name}");
                     return vec![Finding::failed(INGRESS, format!("{name} is not ready in {namespace}"), mend)];
                 }
                 Ok(None) => {
-                    let says = format!("{class} is chosen, and {name} is missing in {namespace}");
+                    let says = format!("{class} is chosen, and {name} is missing in {}", namespaces.join(" and "));
                     return vec![Finding::failed(INGRESS, says, choose_kourier())];
                 }
                 Err(error) => return vec![Finding::unknown(INGRESS, &error)],
@@ -175,17 +184,32 @@ impl Doctor {
         vec![Finding::ok(INGRESS, format!("{class} runs"))]
     }
 
+    /// The first of these namespaces that has the deployment, and whether it is ready there.
+    async fn part<'a>(&self, namespaces: &[&'a str], name: &str) -> Result<Option<(&'a str, bool)>> {
+        for namespace in namespaces {
+            if let Some(found) = self.find::<Deployment>(namespace, "deployments", "apps", name).await? {
+                return Ok(Some((namespace, is_available(&found))));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether Knative allows what the functions' templates ask for.
     pub(super) async fn flags(&self) -> Vec<Finding> {
         let config = match self.config_map(SERVING, "config-features").await {
             Ok(config) => config.and_then(|config| config.data).unwrap_or_default(),
             Err(error) => return vec![Finding::unknown(FLAGS, &error)],
         };
-        let mut needed = vec![("kubernetes.podspec-persistent-volume-claim", "claims as volumes")];
+        let mut needed = vec![(CLAIMS_FLAG, "claims as volumes")];
         // Where there are none yet, or none can be seen, there is the one that all of them need.
         needed.extend(self.asked_for().await.unwrap_or_default());
         needed.dedup();
-        let is_off = |flag: &str| config.get(flag).is_none_or(|value| value.eq_ignore_ascii_case("disabled"));
+        let is_off = |flag: &str| match config.get(flag) {
+            // Of claims, Knative takes no less for a yes.
+            Some(value) if flag == CLAIMS_FLAG => !value.eq_ignore_ascii_case("enabled"),
+            Some(value) => value.eq_ignore_ascii_case("disabled"),
+            None => true,
+        };
         let lacking: Vec<_> = needed.iter().filter(|(flag, _)| is_off(flag)).collect();
         if lacking.is_empty() {
             return vec![Finding::ok(FLAGS, format!("{} of {} are on", needed.len(), needed.len()))];

@@ -1,5 +1,7 @@
 //! The doctor: a cluster that is well, and each way in which it may not be.
 
+mod inside;
+
 use api::diagnosis::{Answering, Diagnosis, InUse};
 use axum::{
     Json,
@@ -59,6 +61,7 @@ fn diagnosis() -> Diagnosis {
         functions: vec![function("preprocess"), function("inference")],
         models: vec![InUse { name: "classifier".into(), version: 2, problem: None }],
         volumes: None,
+        cluster: None,
     }
 }
 
@@ -159,7 +162,7 @@ type Story = (fn(&Server), &'static str, Outcome, &'static str, &'static str);
 
 #[tokio::test]
 async fn each_thing_that_is_amiss_is_told_with_what_mends_it() {
-    let stories: [Story; 22] = [
+    let stories: [Story; 24] = [
         (
             |s| s.remove("/api/v1/namespaces", "ml-app"),
             "namespace",
@@ -185,8 +188,18 @@ async fn each_thing_that_is_amiss_is_told_with_what_mends_it() {
             |s| s.remove(&deployments("kourier-system"), "3scale-kourier-gateway"),
             "ingress",
             Outcome::Failed,
-            "3scale-kourier-gateway is missing in kourier-system",
+            "3scale-kourier-gateway is missing in kourier-system and knative-serving",
             "config-network",
+        ),
+        (
+            |s| {
+                let data = json!({"kubernetes.podspec-persistent-volume-claim": "allowed"});
+                s.edit(SERVING, "config-features", |c| c["data"] = data);
+            },
+            "feature flags",
+            Outcome::Failed,
+            "kubernetes.podspec-persistent-volume-claim is off",
+            "persistent-volume-claim\":\"enabled",
         ),
         (
             |s| s.edit(SERVING, "config-features", |c| c["data"] = json!({})),
@@ -305,6 +318,13 @@ async fn each_thing_that_is_amiss_is_told_with_what_mends_it() {
             "get ksvc inference",
         ),
         (
+            |s| see(s, |seen| seen.cluster = Some("it does not answer (deadline has elapsed)".into())),
+            "API access",
+            Outcome::Failed,
+            "asks the Kubernetes API in vain: it does not answer (deadline has elapsed)",
+            "knative/components/cilium",
+        ),
+        (
             |s| see(s, |seen| seen.models[0].problem = Some("model.onnx is shorter".into())),
             "models",
             Outcome::Failed,
@@ -339,6 +359,16 @@ async fn what_fovea_stands_on_is_looked_at_before_anything_of_it_is_there() {
     let expected = ["API server", "Knative Serving", "ingress", "feature flags"].map(|check| (check, Outcome::Ok));
     assert_eq!(told, expected, "{findings:?}");
     assert!(well.requests()[before..].iter().all(|request| request.starts_with("GET ")), "nothing is changed");
+}
+
+#[tokio::test]
+async fn a_gateway_that_knatives_operator_installed_is_found() {
+    let server = well().await;
+    server.remove(&deployments("kourier-system"), "3scale-kourier-gateway");
+    deployment(&server, "knative-serving", "3scale-kourier-gateway", "envoy");
+    let findings = examine(&server).await;
+    let ingress = findings.iter().find(|finding| finding.check == "ingress").unwrap();
+    assert_eq!(ingress.outcome, Outcome::Ok, "{ingress:?}");
 }
 
 #[tokio::test]

@@ -10,7 +10,10 @@ use axum::{
     Json, Router,
     body::{Bytes, to_bytes},
     extract::{Query, Request, State},
-    http::{Method, StatusCode, Uri, header::CONTENT_TYPE},
+    http::{
+        Method, StatusCode, Uri,
+        header::{CONTENT_TYPE, HOST},
+    },
     response::{IntoResponse, Response},
 };
 use cluster::Cluster;
@@ -39,8 +42,9 @@ pub const SERVICES: &str = "/apis/serving.knative.dev/v1/namespaces/ml-app/servi
 pub const REVISIONS: &str = "/apis/serving.knative.dev/v1/namespaces/ml-app/revisions";
 
 /// What can be listed.
-const COLLECTIONS: [&str; 10] = [
+const COLLECTIONS: [&str; 11] = [
     "cronjobs",
+    "endpointslices",
     "events",
     "jobs",
     "nodes",
@@ -68,6 +72,8 @@ pub struct Asked {
     pub method: Method,
     /// Its path and query.
     pub uri: Uri,
+    /// The host that it is for.
+    pub host: String,
     /// What its body is.
     kind: String,
     /// Its body.
@@ -111,10 +117,7 @@ impl Server {
 
     /// A client of it.
     pub fn cluster(&self) -> Cluster {
-        let mut config = kube::Config::new(self.url.parse().unwrap());
-        // A test that refuses on purpose does not want to wait.
-        config.default_retry = false;
-        Cluster::new(kube::Client::try_from(config).unwrap(), NAMESPACE)
+        Cluster::configured(kube::Config::new(self.url.parse().unwrap()), NAMESPACE).unwrap()
     }
 
     /// Its port.
@@ -234,6 +237,7 @@ impl Objects {
         let is_changed = before.is_none_or(|before| before["spec"] != object["spec"]);
         let uid =
             before.map_or_else(|| json!(format!("uid-{}", self.version)), |before| before["metadata"]["uid"].clone());
+        default(&mut object);
         let metadata = &mut object["metadata"];
         metadata["uid"] = uid;
         if let Some((_, inside)) = collection.split_once("/namespaces/") {
@@ -245,6 +249,18 @@ impl Objects {
             metadata["creationTimestamp"] = json!("2026-11-23T06:45:12Z");
         }
         self.by_path.insert(path, object);
+    }
+}
+
+/// What the server writes into a template of Jobs or a Job where it says nothing.
+fn default(object: &mut Value) {
+    for pod in ["/spec/jobTemplate/spec/template/spec", "/spec/template/spec"] {
+        let containers = object.pointer_mut(pod).filter(|pod| !pod["restartPolicy"].is_null());
+        for container in containers.and_then(|pod| pod["containers"].as_array_mut()).into_iter().flatten() {
+            if container["terminationMessagePolicy"].is_null() {
+                container["terminationMessagePolicy"] = json!("File");
+            }
+        }
     }
 }
 
@@ -268,8 +284,9 @@ fn not_found(path: &str) -> Response {
 async fn answer(State(server): State<Server>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
-    let asked = Asked { method: head.method, uri: head.uri, kind, body };
+    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let (host, kind) = (header(HOST), header(CONTENT_TYPE));
+    let asked = Asked { method: head.method, uri: head.uri, host, kind, body };
     let path = asked.uri.path();
     let mut objects = server.objects();
     objects.requests.push(format!("{} {path}", asked.method));

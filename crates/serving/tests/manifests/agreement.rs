@@ -140,3 +140,51 @@ fn a_pod_has_room_beside_its_sandbox() {
         assert!(pod >= sandbox + 256, "{function}: {pod} MiB for a sandbox of {sandbox} MiB and the runtime");
     }
 }
+
+#[test]
+fn in_production_the_web_answers_by_the_names_that_the_configuration_gives_it() {
+    let Some(rendered) = render("overlays/production") else { return };
+    let objects = objects(&rendered);
+    let config = &find(&objects, "ConfigMap app-config")["data"];
+    let hosts: BTreeSet<&str> = text(config, "/FOVEA_HOSTS").split(',').collect();
+    let urls = config.as_object().unwrap().values().filter_map(|value| value.as_str()?.strip_prefix("http://web."));
+    let named = urls.map(|rest| format!("web.{}", rest.split('/').next().unwrap())).collect::<BTreeSet<_>>();
+    assert!(!named.is_empty() && named.iter().all(|name| hosts.contains(name.as_str())), "{named:?} in {hosts:?}");
+    let ingress = find(&objects, "Ingress web");
+    assert!(hosts.contains(text(ingress, "/spec/rules/0/host")), "{hosts:?}");
+}
+
+#[test]
+fn in_production_the_ingress_takes_what_the_web_takes() {
+    let Some(rendered) = render("overlays/production") else { return };
+    let objects = objects(&rendered);
+    let size = &find(&objects, "Ingress web")["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"];
+    let limit = find(&objects, "ConfigMap app-config")["data"].get("FOVEA_UPLOAD_LIMIT").cloned();
+    assert_eq!((size, limit), (&"4g".into(), None), "the web's own limit is 4 GiB");
+}
+
+#[test]
+fn a_name_that_a_function_is_mapped_to_is_given_to_its_namespace() {
+    let Some(rendered) = render("overlays/production") else { return };
+    let objects = objects(&rendered);
+    let mappings: Vec<_> = objects.iter().filter(|object| text(object, "/kind") == "DomainMapping").collect();
+    assert!(!mappings.is_empty());
+    for mapping in mappings {
+        let claim = find(&objects, &format!("ClusterDomainClaim {}", text(mapping, "/metadata/name")));
+        assert_eq!(claim["apiVersion"], "networking.internal.knative.dev/v1alpha1");
+        assert_eq!(claim["spec"], serde_json::json!({"namespace": mapping["metadata"]["namespace"]}));
+        assert!(claim["metadata"]["namespace"].is_null(), "it is the cluster's");
+    }
+}
+
+#[test]
+fn ciliums_policy_lets_the_web_and_nobody_else_ask_the_api_server() {
+    let text = fs::read_to_string(knative().join("components/cilium/network.yaml")).unwrap();
+    let [policy] = <[Value; 1]>::try_from(objects(&text)).unwrap();
+    assert_eq!((&policy["apiVersion"], &policy["kind"]), (&"cilium.io/v2".into(), &"CiliumNetworkPolicy".into()));
+    let written = written();
+    let web = find(&written, "Deployment web");
+    assert_eq!(policy["metadata"]["namespace"], web["metadata"]["namespace"]);
+    let egress = serde_json::json!([{"toEntities": ["kube-apiserver"]}]);
+    assert_eq!(policy["spec"], serde_json::json!({"endpointSelector": web["spec"]["selector"], "egress": egress}));
+}

@@ -65,7 +65,8 @@ fn what_only_some_clusters_want_is_valid_too() {
     let knative = format!("{up}{}", knative().canonicalize().unwrap().display().to_string().trim_start_matches('/'));
     let kustomization = format!(
         "resources: ['{knative}/base', '{knative}/features']\n\
-         components: ['{knative}/components/read-write-once', '{knative}/components/monitoring']\n"
+         components: ['{knative}/components/read-write-once', '{knative}/components/monitoring', \
+         '{knative}/components/cilium']\n"
     );
     fs::write(place.path().join("kustomization.yaml"), kustomization).unwrap();
     let Some(rendered) = render_in(place.path()) else { return };

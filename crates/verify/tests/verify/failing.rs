@@ -8,8 +8,9 @@ use tokio::time::sleep;
 use verify::report::{Outcome, Report, Step};
 
 use crate::{
+    foundations::set,
     server::status,
-    world::{Fault, NAMESPACE, NAMESPACES, World, inside, set},
+    world::{Fault, NAMESPACE, NAMESPACES, World, inside},
 };
 
 fn failed(report: &Report) -> Vec<&'static str> {
@@ -169,6 +170,34 @@ async fn an_image_that_knative_cannot_look_up_is_told_before_the_time_is_over() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_volume_that_cannot_be_made_is_told_before_the_time_is_over() {
+    let world = World::new(Fault::NoVolume);
+    let message = "failed to provision volume with StorageClass \"standard\": MULTI_NODE_MULTI_WRITER is not supported";
+    world.server.put(
+        &inside("", "events"),
+        json!({
+            "metadata": {"name": "e1"}, "type": "Warning", "reason": "ProvisioningFailed", "message": message,
+            "involvedObject": {"kind": "PersistentVolumeClaim", "name": "models"},
+            "lastTimestamp": "2026-11-23T06:46:00Z",
+        }),
+    );
+    let report = world.verify(&[]).await;
+    assert_eq!(failed(&report), ["ready"], "{report}");
+    let step = report.step("ready").unwrap();
+    assert!(step.told.says.contains(&format!("no volume for the claim models: {message}")), "{}", step.told.says);
+    assert!(step.seconds < 300.0, "{}", step.seconds);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_web_that_is_cut_off_from_the_api_server_ends_the_run_at_once() {
+    let (report, step) = fails_alone(Fault::WebCutOff, "doctor", &[]).await;
+    assert!(step.told.says.contains("asks the Kubernetes API in vain"), "{}", step.told.says);
+    contains(&step.told.mend, "edit networkpolicy web");
+    let skipped = report.step("data set").unwrap();
+    assert_eq!(skipped.told.says, "not tried, for \"doctor\" did not hold");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gateway_that_is_nowhere_is_told_with_every_way_that_was_tried() {
     let world = World::new(None);
     world.server.edit("/api/v1/namespaces/kourier-system/services", "kourier", |service| service["status"] = json!({}));
@@ -183,7 +212,7 @@ async fn a_gateway_that_is_nowhere_is_told_with_every_way_that_was_tried() {
 #[tokio::test(start_paused = true)]
 async fn what_is_missing_ends_a_run_before_anything_is_made() {
     type Story = (fn(&World), &'static [&'static str], &'static str, &'static str);
-    let stories: [Story; 7] = [
+    let stories: [Story; 9] = [
         (
             |world| set(&world.server, "config-features", json!({})),
             &[],
@@ -208,8 +237,24 @@ async fn what_is_missing_ends_a_run_before_anything_is_made() {
         (
             |_| {},
             &["--registry", "localhost:5000"],
-            "Knative would look for tags at localhost:5000",
-            "kind.local,ko.local,dev.local,localhost:5000",
+            "the registry at localhost:5000 does not tell the digest of fovea/inference:0.1.0: connection refused",
+            "docker push localhost:5000/fovea/inference:0.1.0",
+        ),
+        (
+            |_| {},
+            &["--pull-secret", "team/regcred"],
+            "there is no Secret regcred in namespace team",
+            "-n team create secret docker-registry regcred",
+        ),
+        (
+            |world| {
+                world.server.put("/api/v1/nodes", json!({"metadata": {"name": "two"}}));
+                let classes = "/apis/storage.k8s.io/v1/storageclasses";
+                world.server.edit(classes, "standard", |class| class["provisioner"] = json!("ebs.csi.aws.com"));
+            },
+            &[],
+            "a volume of storage class standard (ebs.csi.aws.com) is attached to one node at a time, and 2 nodes take",
+            "--node one has everything on that node",
         ),
         (|_| {}, &["--node", "one"], "kubernetes.podspec-nodeselector is off", "podspec-nodeselector\":\"enabled"),
         (
@@ -314,6 +359,8 @@ async fn an_api_server_that_hesitates_is_asked_again() {
         world.server.refuse(method, path, times, 503, "ServiceUnavailable", "the webhook is being started");
     };
     hesitate(Method::PATCH, &inside("serving.knative.dev/v1", "services/inference"), 5);
+    // The first of them is the dry run of the good one.
+    hesitate(Method::POST, &inside("serving.knative.dev/v1", "services"), 4);
     hesitate(Method::DELETE, &format!("{NAMESPACES}/{NAMESPACE}"), 3);
     let report = world.verify(&[]).await;
     assert_eq!(report.exit_code(), 0, "{report}");

@@ -20,6 +20,12 @@ use crate::world::{Fault, HOST, State};
 /// A pod starts within this.
 pub const COLD: Duration = Duration::from_secs(3);
 
+/// A registry on this machine.
+pub const REGISTRY: &str = "localhost:5001";
+
+/// What it has under every tag.
+pub const DIGEST: &str = "sha256:8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4";
+
 /// A picture takes one pod this long.
 pub const PICTURE: Duration = Duration::from_millis(70);
 
@@ -37,6 +43,11 @@ impl FakeGateway {
     }
 
     async fn answer(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
+        if request.uri().authority().is_some_and(|authority| authority == REGISTRY) {
+            let is_asked_for = request.uri().path().starts_with("/v2/fovea/") && request.method() == Method::HEAD;
+            let answer = Response::builder().header("Docker-Content-Digest", DIGEST);
+            return Ok(if is_asked_for { answer.body(Bytes::new()).unwrap() } else { plain(404, "") });
+        }
         if request.uri().host() != Some("10.1.2.3") {
             return Err("connection refused".to_owned());
         }
@@ -75,10 +86,16 @@ impl FakeGateway {
         if scale.in_flight == 0 {
             scale.busy_since = None;
         }
+        let stumbles = state.has(Fault::StumblesAtSplits);
         if !is_picture {
-            return json(&self.info(&state));
+            let split = state.split();
+            let is_new = std::mem::replace(&mut state.met, split.clone()) != split;
+            return if is_new && stumbles { plain(503, "no healthy upstream") } else { json(&self.info(&state)) };
         }
         state.predictions += 1;
+        if stumbles && state.predictions == 1 {
+            return plain(503, "no healthy upstream");
+        }
         if state.has(Fault::RefusesInBurst) && is_crowded && state.predictions.is_multiple_of(9) {
             return plain(503, "no healthy upstream");
         }

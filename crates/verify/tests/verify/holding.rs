@@ -6,8 +6,8 @@ use serde_json::json;
 use verify::report::{Outcome, STEPS};
 
 use crate::{
-    gateway::{COLD, PICTURE},
-    world::{HOST, IDLE, NAMESPACE, NAMESPACES, RUN, World, inside},
+    gateway::{COLD, DIGEST, PICTURE, REGISTRY},
+    world::{Fault, HOST, IDLE, NAMESPACE, NAMESPACES, RUN, World, inside},
 };
 
 #[tokio::test(start_paused = true)]
@@ -117,4 +117,83 @@ async fn a_gateway_is_looked_for_where_its_service_is_and_where_it_was_told() {
     let report = World::new(None).verify(&["--gateway", "10.1.2.3:31080"]).await;
     assert!(report.step("prediction").unwrap().told.says.contains("through http://10.1.2.3:31080"), "{report}");
     assert!(report.seconds < Duration::from_secs(3600).as_secs_f64());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_was_told_and_does_not_answer_is_told_and_another_way_taken() {
+    let world = World::new(None);
+    let report = world.verify(&["--gateway", "10.9.9.9"]).await;
+    assert_eq!(report.exit_code(), 0, "{report}");
+    assert!(report.step("prediction").unwrap().told.says.contains("through http://10.1.2.3 with"), "{report}");
+    let told = world.told.borrow();
+    assert!(told.contains(&"  not by http://10.9.9.9: connection refused".to_owned()), "{told:#?}");
+    assert!(told.contains(&"  note: not http://10.9.9.9 is used, which was told, but http://10.1.2.3".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_lost_while_the_gateway_hears_of_a_split_ends_nothing() {
+    let world = World::new(Fault::StumblesAtSplits);
+    let report = world.verify(&[]).await;
+    assert_eq!(report.exit_code(), 0, "{report}");
+    let told = world.told.borrow();
+    let said = |part: &str| told.iter().any(|line| line.contains(part));
+    assert!(said("waiting for v1 to answer alone: of 10 requests to"), "{told:#?}");
+    assert!(said("a picture was answered with 503 Service Unavailable: no healthy upstream, and is asked about once"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_waits_for_a_node_is_waited_for() {
+    let report = World::new(Fault::NoRoomAtFirst).verify(&[]).await;
+    assert_eq!(report.exit_code(), 0, "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_of_a_registry_on_this_machine_are_applied_by_digest() {
+    let world = World::new(None);
+    let report = world.verify(&["--keep", "--registry", REGISTRY]).await;
+    assert_eq!(report.exit_code(), 0, "{report}");
+    let service = world.server.get(&inside("serving.knative.dev/v1", "services"), "inference").unwrap();
+    let image = format!("{REGISTRY}/fovea/inference:{}@{DIGEST}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(service["spec"]["template"]["spec"]["containers"][0]["image"], image);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_secret_is_copied_to_where_the_pods_are() {
+    let world = World::new(None);
+    let data = json!({".dockerconfigjson": "e30="});
+    let secret = json!({"metadata": {"name": "regcred"}, "type": "kubernetes.io/dockerconfigjson", "data": data});
+    world.server.put("/api/v1/namespaces/default/secrets", secret);
+    let report = world.verify(&["--keep", "--pull-secret", "regcred"]).await;
+    assert_eq!(report.exit_code(), 0, "{report}");
+    let copy = world.server.get(&inside("", "secrets"), "regcred").unwrap();
+    assert_eq!((&copy["type"], &copy["data"]), (&json!("kubernetes.io/dockerconfigjson"), &data));
+    assert_eq!(copy["metadata"]["labels"]["fovea.dev/verify-run"], RUN);
+    let web = world.server.get(&inside("apps/v1", "deployments"), "web").unwrap();
+    assert_eq!(web["spec"]["template"]["spec"]["imagePullSecrets"], json!([{"name": "regcred"}]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_web_is_let_to_where_the_api_server_is() {
+    let world = World::new(None);
+    assert_eq!(world.verify(&["--keep"]).await.exit_code(), 0);
+    let policies = inside("networking.k8s.io/v1", "networkpolicies");
+    let egress = world.server.get(&policies, "web").unwrap()["spec"]["egress"].clone();
+    let rule = |cidrs: [&str; 2], port: u16| json!({"to": cidrs.map(|cidr| json!({"ipBlock": {"cidr": cidr}})), "ports": [{"port": port}]});
+    let rules = egress.as_array().unwrap();
+    assert!(rules.contains(&rule(["203.0.113.7/32", "203.0.113.8/32"], 16443)), "{egress}");
+    assert!(rules.contains(&rule(["198.51.100.1/32", "2001:db8::1/128"], 443)), "{egress}");
+    let ciliums = inside("cilium.io/v2", "ciliumnetworkpolicies");
+    assert!(world.server.names(&ciliums).is_empty(), "there is no such kind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_cilium_is_its_own_policy_is_applied_too() {
+    let world = World::new(None);
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    world.server.put(crds, json!({"metadata": {"name": "ciliumnetworkpolicies.cilium.io"}}));
+    assert_eq!(world.verify(&["--keep"]).await.exit_code(), 0);
+    let ciliums = inside("cilium.io/v2", "ciliumnetworkpolicies");
+    let policy = world.server.get(&ciliums, "web-to-kubernetes-api").unwrap();
+    assert_eq!(policy["spec"]["egress"], json!([{"toEntities": ["kube-apiserver"]}]));
+    assert_eq!(policy["metadata"]["labels"]["fovea.dev/verify-run"], RUN);
 }

@@ -5,6 +5,7 @@
 
 mod dataset;
 mod failing;
+mod foundations;
 mod gateway;
 mod holding;
 mod manifests;

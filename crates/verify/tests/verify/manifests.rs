@@ -7,6 +7,7 @@ mod kinds;
 use clap::Parser;
 use serde_json::{Value, json};
 use verify::{
+    api_server::ApiServer,
     manifests::{Changes, Manifests},
     options::{AccessMode, Options},
 };
@@ -21,7 +22,8 @@ fn options(flags: &[&str]) -> Options {
 fn fitted(namespace: &str, flags: &[&str]) -> Manifests {
     let options = options(flags);
     let access_mode = AccessMode::ReadWriteOnce;
-    let changes = Changes { run: RUN, namespace, install: &options.install, access_mode };
+    let api_server = ApiServer::default();
+    let changes = Changes { run: RUN, namespace, install: &options.install, access_mode, api_server: &api_server };
     Manifests::new(rendered(), &changes).unwrap()
 }
 
@@ -35,8 +37,20 @@ fn find<'a>(manifests: &'a Manifests, title: &str) -> &'a Value {
     &found.unwrap_or_else(|| panic!("there is no {title}")).value
 }
 
-const EVERYTHING: [&str; 10] =
-    ["--registry", "r.example/x", "--tag", "7", "--pull-policy", "Always", "--storage-class", "fast", "--node", "one"];
+const EVERYTHING: [&str; 12] = [
+    "--registry",
+    "r.example/x",
+    "--tag",
+    "7",
+    "--pull-policy",
+    "Always",
+    "--pull-secret",
+    "regcred",
+    "--storage-class",
+    "fast",
+    "--node",
+    "one",
+];
 
 #[test]
 fn what_is_applied_is_what_a_cluster_takes() {
@@ -109,8 +123,9 @@ fn what_is_to_be_verified_stays_as_it_is() {
 #[test]
 fn what_would_be_left_behind_is_refused() {
     let options = options(&[]);
+    let (access_mode, api_server) = (AccessMode::ReadWriteMany, ApiServer::default());
     let changes =
-        Changes { run: RUN, namespace: "other", install: &options.install, access_mode: AccessMode::ReadWriteMany };
+        Changes { run: RUN, namespace: "other", install: &options.install, access_mode, api_server: &api_server };
     let with = |object: Value| {
         let mut objects = rendered();
         objects.push(object);

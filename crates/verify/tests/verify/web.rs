@@ -169,5 +169,6 @@ fn diagnosis(state: &mut State) -> Diagnosis {
         functions: answering.to_vec(),
         models: Vec::<InUse>::new(),
         volumes: None,
+        cluster: state.has(Fault::WebCutOff).then(|| "it does not answer (deadline has elapsed)".into()),
     }
 }

@@ -11,17 +11,13 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Json,
-    http::{Method, StatusCode},
-    response::IntoResponse,
-};
 use clap::Parser;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use verify::{kubectl::Kubectl, options::Options, report::Report, run::Run, wait::Teller};
 
 use crate::{
+    foundations::foundations,
     gateway::FakeGateway,
     refusing,
     server::{Objects, Server},
@@ -33,11 +29,11 @@ pub const RUN: &str = "abc123";
 pub const NAMESPACES: &str = "/api/v1/namespaces";
 pub const HOST: &str = "inference.other.example.com";
 
-const SETTINGS: &str = "/api/v1/namespaces/knative-serving/configmaps";
-
 /// How long things take.
 pub const WEB_STARTS: Duration = Duration::from_secs(20);
 pub const FUNCTIONS_START: Duration = Duration::from_secs(45);
+/// A further node, longer than anything may stand in the way.
+pub const NODE_COMES: Duration = Duration::from_secs(240);
 pub const TRAINING: Duration = Duration::from_secs(30);
 pub const BAKING: Duration = Duration::from_secs(25);
 /// Knative's stable window and grace period.
@@ -62,6 +58,10 @@ pub enum Fault {
     StaysAfterRollBack,
     WebCrashes,
     NoDigest,
+    NoRoomAtFirst,
+    NoVolume,
+    StumblesAtSplits,
+    WebCutOff,
 }
 
 #[derive(Default)]
@@ -76,6 +76,8 @@ pub struct State {
     pub splits: Vec<(Instant, Vec<(u32, u32)>)>,
     pub uploads: Vec<(Instant, Vec<u8>)>,
     pub predictions: u32,
+    /// The split that requests have met.
+    pub met: Vec<(u32, u32)>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -216,58 +218,6 @@ fn render() -> Vec<Value> {
     documents.into_iter().filter(|document| !document.is_null()).collect()
 }
 
-fn deployment(server: &Server, namespace: &str, name: &str) {
-    server.put(
-        &format!("/apis/apps/v1/namespaces/{namespace}/deployments"),
-        json!({
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/version": "1.23.0"}},
-            "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": name, "image": name}]}}},
-            "status": {"availableReplicas": 1, "conditions": [{"type": "Available", "status": "True"}]},
-        }),
-    );
-}
-
-/// What is there before anybody installs anything.
-fn foundations(server: &Server) {
-    let version = json!({
-        "major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "", "buildDate": "",
-        "goVersion": "", "compiler": "", "platform": "",
-    });
-    server.say("/version", &version.to_string());
-    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    server.put(crds, json!({"metadata": {"name": "services.serving.knative.dev"}}));
-    for name in ["activator", "autoscaler", "controller", "webhook", "net-kourier-controller"] {
-        deployment(server, "knative-serving", name);
-    }
-    deployment(server, "kourier-system", "3scale-kourier-gateway");
-    set(server, "config-network", json!({"ingress-class": "kourier.ingress.networking.knative.dev"}));
-    set(server, "config-features", json!({"kubernetes.podspec-persistent-volume-claim": "enabled"}));
-    set(server, "config-autoscaler", json!({"stable-window": "60s", "_example": "long"}));
-    server.put(
-        "/api/v1/namespaces/kourier-system/services",
-        json!({
-            "metadata": {"name": "kourier"},
-            "spec": {"ports": [{"name": "http2", "port": 80, "nodePort": 31080}]},
-            "status": {"loadBalancer": {"ingress": [{"ip": "10.1.2.3"}]}},
-        }),
-    );
-    let addresses = json!([{"type": "Hostname", "address": "one"}, {"type": "InternalIP", "address": "172.18.0.2"}]);
-    server.put("/api/v1/nodes", json!({"metadata": {"name": "one"}, "status": {"addresses": addresses}}));
-    let default = json!({"storageclass.kubernetes.io/is-default-class": "true"});
-    server.put(
-        "/apis/storage.k8s.io/v1/storageclasses",
-        json!({"metadata": {"name": "standard", "annotations": default}, "provisioner": "csi.example.com"}),
-    );
-    server.answer(Method::POST, "/apis/authorization.k8s.io/v1/subjectaccessreviews", |review| {
-        (StatusCode::CREATED, Json(json!({"spec": review["spec"], "status": {"allowed": true}}))).into_response()
-    });
-}
-
-/// Settings of Knative Serving.
-pub fn set(server: &Server, name: &str, data: Value) {
-    server.put(SETTINGS, json!({"metadata": {"name": name}, "data": data}));
-}
-
 /// What controllers do in the time that has passed since the last request.
 fn reconcile(objects: &mut Objects, state: &mut State) {
     // Every namespace gets one, a moment after it was made.
@@ -282,11 +232,13 @@ fn reconcile(objects: &mut Objects, state: &mut State) {
     }
     let applied = *state.applied.get_or_insert_with(Instant::now);
     let age = applied.elapsed();
-    let web_runs = !state.has(Fault::NoSuchImage) && !state.has(Fault::WebCrashes);
+    let hindering = [Fault::NoSuchImage, Fault::WebCrashes, Fault::NoVolume];
+    let web_runs = !hindering.into_iter().any(|fault| state.has(fault));
     let claims = inside("", "persistentvolumeclaims");
     for name in objects.names(&claims) {
         let claim = objects.find(&claims, &name);
-        status(objects, &claims, claim, json!({"phase": "Bound", "accessModes": ["ReadWriteOnce"]}));
+        let phase = if state.has(Fault::NoVolume) { "Pending" } else { "Bound" };
+        status(objects, &claims, claim, json!({"phase": phase, "accessModes": ["ReadWriteOnce"]}));
     }
     let deployments = inside("apps/v1", "deployments");
     if age >= WEB_STARTS && web_runs && objects.names(&deployments).contains(&"web".to_owned()) {
@@ -306,6 +258,9 @@ fn reconcile(objects: &mut Objects, state: &mut State) {
         let (ready, reason, message) = match state.fault {
             Some(Fault::NoDigest) => {
                 ("False", "RevisionFailed", "Unable to fetch image: certificate signed by unknown authority")
+            }
+            Some(Fault::NoRoomAtFirst) if age < NODE_COMES => {
+                ("False", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.")
             }
             _ if age >= FUNCTIONS_START && web_runs => ("True", "", ""),
             _ => ("Unknown", "Deploying", "waiting for pods"),
@@ -352,6 +307,7 @@ fn web_pod(objects: &mut Objects, state: &State) {
     let container = match state.fault {
         Some(Fault::NoSuchImage) => waiting("ImagePullBackOff", "no such image: web:0.1.0"),
         Some(Fault::WebCrashes) => waiting("CrashLoopBackOff", "back-off 40s"),
+        Some(Fault::NoVolume) => waiting("ContainerCreating", ""),
         _ => json!({"running": {}}),
     };
     put_pod(objects, "web-1", json!({"app.kubernetes.io/name": "web"}), "web", container);

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use api::{
-    compare::{Better, Compared, Comparison, Row, Unit, Value, compare},
+    compare::{Better, Compared, Comparison, Group, Row, Unit, Value, compare},
     train::{Results, RunState},
 };
 use clap::Args;
@@ -81,8 +81,15 @@ fn print(comparison: &Comparison, columns: usize, out: &mut impl Write) -> Resul
     table.row([mark(a.name != b.name, None), "name".into(), empty(&a.name), empty(&b.name)]);
     let states = [a.state, b.state].map(RunState::name);
     table.row([mark(a.state != b.state, None), "state".into(), states[0].into(), states[1].into()]);
-    for Row { what, unit, a, b, differs, better, .. } in rows {
-        table.row([mark(*differs, *better), what.replace('_', " "), value(a, *unit), value(b, *unit)]);
+    for group in Group::ALL {
+        let mut rows = rows.iter().filter(|row| row.group == group).peekable();
+        if rows.peek().is_some() {
+            table.row([String::new(), group.heading().to_uppercase(), String::new(), String::new()]);
+        }
+        for Row { what, unit, a, b, differs, better, .. } in rows {
+            let what = if group == Group::Classes { what.clone() } else { what.replace('_', " ") };
+            table.row([mark(*differs, *better), format!("  {what}"), value(a, *unit), value(b, *unit)]);
+        }
     }
     table.print(out)?;
     writeln!(out)?;

@@ -169,7 +169,7 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<ExitCode> {
         Command::Watch(options) => watch::run(&options, out)?,
         Command::Url(options) => url::run(&options, out)?,
         Command::Traffic(options) => traffic::run(&options, out)?,
-        Command::Publish(options) => publish::run(&options, out)?,
+        Command::Publish(options) => publish::run(&options, &volumes, out)?,
         Command::Doctor(options) => return doctor::run(&options, out),
         Command::Apply(options) => apply::run(&options, out)?,
     }

@@ -1,10 +1,11 @@
 //! `fovea publish`: a version of a model gets requests, all of them or a canary's part.
 //!
-//! The web service is asked, so it is the same on one machine and in a cluster.
+//! The web service is asked, so it is the same on one machine and in a cluster. Where no page is named and none runs, the
+//! registry's pointer is moved directly: what starts later serves that version.
 
-use std::{io::Write, time::Duration};
+use std::{error::Error, fmt, io::Write, time::Duration};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use api::{
     ErrorBody,
     functions::{Publication, Stage},
@@ -13,6 +14,7 @@ use clap::{Args, value_parser};
 use reqwest::{Client, RequestBuilder, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
+use store::{House, Volumes};
 use tokio::time::{Instant, sleep};
 
 use crate::admin;
@@ -37,9 +39,14 @@ pub struct Options {
     #[arg(long, value_name = "PERCENT", value_parser = value_parser!(u32).range(1..=100))]
     canary: Option<u32>,
 
-    /// The page
-    #[arg(long = "page", env = "FOVEA_PAGE", default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    page: Url,
+    /// The page [default: the one that serves the data folder, or else the one at FOVEA_PORT of this machine; where nothing
+    /// answers, the version is put into use in the data folder]
+    #[arg(long = "page", env = "FOVEA_PAGE", value_name = "URL")]
+    page: Option<Url>,
+
+    /// As `fovea up` was told
+    #[arg(long, env = "FOVEA_PORT", default_value_t = 8080, hide = true)]
+    port: u16,
 
     /// Seconds to wait until it has its part; 0 does not wait
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
@@ -61,22 +68,29 @@ struct Share {
 }
 
 /// Publishes, and waits until what was wished for is so.
-pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
-    admin::block_on(publish(options, out))
+pub fn run(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result<()> {
+    admin::block_on(publish(options, volumes, out))
 }
 
-async fn publish(options: &Options, out: &mut impl Write) -> Result<()> {
+async fn publish(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result<()> {
     let Options { model, version, canary, .. } = options;
     let percent = canary.unwrap_or(100);
     // A proxy that the environment names has no business between us and our own servers.
     let http = Client::builder().no_proxy().timeout(TIMEOUT).build().context("cannot set up HTTP")?;
     let wish = json!({"version": version, "percent": percent});
-    let request = http.put(options.url(&["api", "models", model, "current"])?).json(&wish);
-    let _: serde_json::Value = options.ask(request).await?;
+    let page = options.page(volumes)?;
+    let request = http.put(page.url(&["api", "models", model, "current"])?).json(&wish);
+    match page.ask::<serde_json::Value>(request).await {
+        Err(error) if options.page.is_none() && error.is::<NothingAnswers>() => {
+            let is_here = volumes.version(model, *version).is_ok();
+            return if is_here { directly(options, volumes, out) } else { Err(error) };
+        }
+        asked => drop(asked?),
+    }
     let give_up = Instant::now() + Duration::from_secs(options.wait);
     let mut told = String::new();
     loop {
-        let now: Model = options.ask(http.get(options.url(&["api", "models", model])?)).await?;
+        let now: Model = page.ask(http.get(page.url(&["api", "models", model])?)).await?;
         let share = now.shares.iter().flatten().find(|share| share.version == *version);
         let publication = now.publications.into_iter().find(|publication| publication.version == *version);
         match publication {
@@ -112,13 +126,64 @@ async fn publish(options: &Options, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
+/// Puts the version into use where no page could be asked to.
+fn directly(options: &Options, volumes: &Volumes, out: &mut impl Write) -> Result<()> {
+    let Options { model, version, canary, .. } = options;
+    let folder = volumes.volume2().display();
+    let _house = match volumes.house()? {
+        House::Served(address) => bail!(
+            "a page serves {folder} ({address}) and has to be asked, but does not answer; wait until it does, or name its \
+             address with --page"
+        ),
+        House::Empty(lock) => lock,
+    };
+    ensure!(
+        canary.is_none(),
+        "nobody shares requests out where nothing runs; leave --canary out, or start Fovea first"
+    );
+    volumes.set_current(model, *version)?;
+    writeln!(out, "{model} v{version} is in use in {folder}; no page runs, so it serves from the next start on")?;
+    Ok(())
+}
+
 impl Options {
+    /// The page that is named, or the one that says that it serves the volumes, or the usual one.
+    fn page(&self, volumes: &Volumes) -> Result<Page> {
+        if let Some(url) = &self.page {
+            return Ok(Page(url.clone()));
+        }
+        let is_there = volumes.volume2().is_dir();
+        let served = match is_there.then(|| volumes.house()) {
+            Some(Ok(House::Served(address))) => Url::parse(&address).ok(),
+            _ => None,
+        };
+        let usual = || Url::parse(&format!("http://127.0.0.1:{}/", self.port)).context("the port makes no URL");
+        Ok(Page(served.map_or_else(usual, Ok)?))
+    }
+}
+
+/// Nothing listens where the page should be.
+#[derive(Debug)]
+struct NothingAnswers(String);
+
+impl fmt::Display for NothingAnswers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nothing answers at {}; start Fovea with `fovea up`, or name its page with --page", self.0)
+    }
+}
+
+impl Error for NothingAnswers {}
+
+/// A page that is asked.
+struct Page(Url);
+
+impl Page {
     fn name(&self) -> &str {
-        self.page.as_str().trim_end_matches('/')
+        self.0.as_str().trim_end_matches('/')
     }
 
     fn url(&self, path: &[&str]) -> Result<Url> {
-        let mut url = self.page.clone();
+        let mut url = self.0.clone();
         let segments = url.path_segments_mut();
         segments.map_err(|()| anyhow!("{} cannot be asked", self.name()))?.pop_if_empty().extend(path);
         Ok(url)
@@ -129,7 +194,7 @@ impl Options {
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) if error.is_connect() => {
-                bail!("nothing answers at {page}; start Fovea with `fovea up`, or name its page with --page")
+                return Err(NothingAnswers(page.to_owned()).into());
             }
             Err(error) => return Err(error).with_context(|| format!("cannot ask {page}")),
         };

@@ -116,15 +116,15 @@ pub fn describe(run: &Run, volumes: &Volumes, out: &mut impl Write) -> Result<()
     let (status, label) = (run.status()?, run.label()?);
     let mut lines = vec![];
     let columns = screen::columns();
-    let mut fact = |what: &str, text: &str| view::wrap(&format!("{what:<9} {text}"), 0, columns, &mut lines);
+    let mut fact = |what: &str, text: &str| view::wrap(&format!("{what:<11} {text}"), 0, columns, &mut lines);
     let name = if label.name.is_empty() { String::new() } else { format!("  {}", label.name) };
     fact("run", &format!("{}  {}{name}", run.id(), status.state.name()));
     if let Some(reason) = &status.reason {
         fact("why", reason);
     }
     fact("dataset", &run.spec.dataset);
+    let in_use = status.version.is_some() && volumes.current(&run.spec.model)? == status.version;
     if let Some(version) = status.version {
-        let in_use = volumes.current(&run.spec.model)? == Some(version);
         fact("model", &format!("{} v{version}{}", run.spec.model, if in_use { ", in use" } else { ", not in use" }));
     }
     if !label.notes.is_empty() {
@@ -133,6 +133,10 @@ pub fn describe(run: &Run, volumes: &Volumes, out: &mut impl Write) -> Result<()
     let Some(results) = run.results()? else { return print(&lines, out) };
     for (what, text) in facts(&results) {
         fact(what, &text);
+    }
+    let held_back = results.promotion.as_ref().is_some_and(|gate| !gate.promoted);
+    if let Some(version) = status.version.filter(|_| held_back && !in_use) {
+        fact("", &format!("`fovea publish {} v{version}` puts it into use all the same", run.spec.model));
     }
     for note in &results.notes {
         fact("note", note);
@@ -177,10 +181,13 @@ fn facts(results: &Results) -> Vec<(&'static str, String)> {
         ("accuracy", format!("{test}, validation {validation}, train {train}")),
     ];
     facts.extend(results.choice.iter().map(|choice| ("choice", choice.clone())));
-    facts.extend(results.promotion.iter().map(|promotion| ("in use", promotion.reason.clone())));
+    facts.extend(results.promotion.iter().map(|gate| ("gate", gate.reason.clone())));
     if let Some(Calibration { ece_before, ece_after, test_ece, test_unsure, .. }) = &results.calibration {
         let test = test_ece.map(|ece| format!(", {ece:.3} on the test split")).unwrap_or_default();
-        facts.push(("believed", format!("calibration error {ece_before:.3} before, {ece_after:.3} after{test}")));
+        facts.push((
+            "calibration",
+            format!("expected calibration error {ece_before:.3} before, {ece_after:.3} after{test}"),
+        ));
         facts.extend(test_unsure.map(|share| ("unsure", format!("about {:.1} % of the test split", share * 100.0))));
     }
     if !results.suspects.is_empty() {

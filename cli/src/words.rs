@@ -54,6 +54,7 @@ pub fn stage(stage: &str) -> &str {
         "features" => "computing features",
         "search" => "searching",
         "evaluate" => "testing",
+        "compare" => "comparing with the version in use",
         "export" => "exporting",
         "check" => "comparing engines",
         "calibrate" => "calibrating",
@@ -78,6 +79,13 @@ mod tests {
         assert_eq!([59.5, 185.0, 7_800.0].map(seconds), ["1 min 0 s", "3 min 5 s", "2 h 10 min"]);
         assert_eq!([999, 1000, 999_949, 999_950].map(bytes), ["999 B", "1.0 kB", "999.9 kB", "1.0 MB"]);
         assert_eq!((ratio(Some(0.9049)), ratio(None)), ("0.905".into(), "-".into()));
+    }
+
+    #[test]
+    fn every_stage_has_words() {
+        for name in api::train::STAGES {
+            assert_ne!(stage(name), name);
+        }
     }
 
     #[test]

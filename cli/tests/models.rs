@@ -287,14 +287,28 @@ fn runs_are_listed_newest_first_and_one_is_shown_with_what_came_out() {
             continue;
         }
         let shown = succeeds(&volumes, &["runs", named]);
-        for part in
-            ["model     classifier v1, in use", "accuracy  test 0.900 of 20 pictures", "choice    It won.", "  green"]
-        {
+        for part in [
+            "model       classifier v1, in use",
+            "accuracy    test 0.900 of 20 pictures",
+            "choice      It won.",
+            "  green",
+        ] {
             assert!(shown.contains(part), "{part:?} is not in {shown}");
         }
     }
     let shown = json_of(&run(&volumes, &["runs", "latest", "--json"]));
     assert_eq!((&shown["run"], &shown["results"]), (&second.as_str().into(), &json!(null)));
+    let run_1 = volumes.run(&first).unwrap();
+    let held_back = results("ds-0", &first, |results| {
+        let gate = json!({"promoted": false, "margin": 0.02, "reason": "it is worse than v1", "pictures": 20});
+        results.promotion = Some(serde_json::from_value(gate).unwrap());
+    });
+    run_1.write_results(&held_back).unwrap();
+    publish(&volumes, "classifier", "ds-0", None);
+    let shown = succeeds(&volumes, &["runs", &first]);
+    for part in ["gate        it is worse than v1", "`fovea publish classifier v1` puts it into use all the same"] {
+        assert!(shown.contains(part), "{part:?} is not in {shown}");
+    }
     fails(&volumes, &["runs", "2"], "may be any of");
     fails(&volumes, &["runs", "third"], "there is no run \"third\"");
 }
@@ -312,6 +326,9 @@ fn two_runs_stand_side_by_side_and_what_differs_is_marked() {
     assert!(line("asked for").starts_with("  *  ") && line("asked for").ends_with("linear"), "{said}");
     assert!(line("batch size").starts_with("     "), "{said}");
     assert!(said.contains("2 of 20 test pictures apart"), "{said}");
+    let places = ["FIGURES", "test accuracy", "F1 BY CLASS", "SETTINGS", "WHAT WAS ASKED FOR", "asked for"]
+        .map(|what| said.find(what).unwrap_or_else(|| panic!("no {what} in {said}")));
+    assert!(places.is_sorted(), "{said}");
     let said = succeeds(&volumes, &["compare", &first, "latest", "--differences"]);
     assert!(!said.contains("batch size"), "{said}");
     let compared = json_of(&run(&volumes, &["compare", &first, "latest", "--json"]));

@@ -35,7 +35,18 @@ impl Driver {
         Self { process, url: format!("http://127.0.0.1:{}", port.expect("ChromeDriver names its port")) }
     }
 
+    /// A browser of a desk's size.
     async fn browser(&self) -> Client {
+        self.browser_with(json!({"args": ["--window-size=1280,900"]})).await
+    }
+
+    /// A browser that takes itself for one on a phone.
+    async fn phone(&self) -> Client {
+        let screen = json!({"width": 390, "height": 844, "pixelRatio": 2.0, "touch": true, "mobile": true});
+        self.browser_with(json!({"args": [], "mobileEmulation": {"deviceMetrics": screen}})).await
+    }
+
+    async fn browser_with(&self, mut options: serde_json::Value) -> Client {
         // Root needs --no-sandbox; the rest keeps Chromium from calling home. None of it is about what is tested.
         let arguments = [
             "--headless=new",
@@ -46,10 +57,10 @@ impl Driver {
             "--disable-component-update",
             "--disable-sync",
             "--no-first-run",
-            "--window-size=1280,900",
         ];
+        options["args"].as_array_mut().unwrap().extend(arguments.map(Into::into));
         let mut capabilities = serde_json::Map::new();
-        capabilities.insert("goog:chromeOptions".into(), json!({"args": arguments}));
+        capabilities.insert("goog:chromeOptions".into(), options);
         ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
             .capabilities(capabilities)
             .connect(&self.url)
@@ -242,5 +253,40 @@ async fn a_person_trains_and_classifies_in_the_browser() {
     assert_eq!(pictures.len(), 3, "each comes back with its picture");
 
     browser.close().await.unwrap();
+
+    let phone = driver.phone().await;
+    fits_a_phone(&phone, &house.web, dataset.path(), [&first, &second]).await;
+    phone.close().await.unwrap();
     assert!(house.stop().await.unwrap().success());
+}
+
+/// Opens every page on a phone, one of a run that trains too: none scrolls sideways.
+async fn fits_a_phone(phone: &Client, web: &str, dataset: &str, [first, second]: [&String; 2]) {
+    let page = Page(phone);
+    let open = async |path: &str| {
+        phone.goto(&format!("{web}{path}")).await.unwrap();
+        page.element("main h1").await;
+        assert_eq!(page.unreachable_width().await, 0, "{path} does not scroll sideways on a phone");
+    };
+    for path in [
+        "/",
+        "/training_page",
+        "/inference_page",
+        "/runs",
+        &format!("/runs/{first}"),
+        &format!("/runs/{first}/pictures"),
+        &format!("/compare?a={first}&b={second}"),
+        "/models",
+        "/models/classifier/1",
+        "/functions",
+        "/disk",
+        dataset,
+    ] {
+        open(path).await;
+    }
+    let live = page.train("phone", "1000").await;
+    page.live_epoch(0).await;
+    assert_eq!(page.unreachable_width().await, 0, "a live run does not scroll sideways on a phone");
+    page.click(&format!("form[action='/runs/{live}/cancel'] button")).await;
+    page.element(&format!("form[action='/runs/{live}/retry']")).await;
 }

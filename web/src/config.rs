@@ -82,8 +82,8 @@ pub struct ServeArgs {
     /// On this machine: the trainer's program; by default `fovea-trainer` beside this program
     #[arg(long, env = "FOVEA_TRAINER")]
     pub trainer: Option<PathBuf>,
-    /// On this machine: how many trainers work at once; further runs wait
-    #[arg(long, env = "FOVEA_TRAINERS", default_value_t = 2)]
+    /// On this machine: how many trainers work at once, each on all cores; further runs wait
+    #[arg(long, env = "FOVEA_TRAINERS", default_value_t = 1)]
     pub trainers: usize,
     /// Registry name that runs publish under unless they name another
     #[arg(long, env = "FOVEA_MODEL", default_value = "classifier")]
@@ -269,6 +269,12 @@ mod tests {
         assert!(config.listen.ip().is_loopback());
         assert_eq!(config.volumes, Volumes::under("data"));
         assert_eq!(config.upload_limit_bytes, 4 << 30);
+    }
+
+    #[test]
+    fn runs_follow_one_another_unless_more_trainers_are_asked_for() {
+        assert_eq!(args(&[]).validate().unwrap().trainers, 1);
+        assert_eq!(args(&["--trainers", "3"]).validate().unwrap().trainers, 3);
     }
 
     #[test]

@@ -7,12 +7,18 @@ use api::{
     train::{Augmentation, BUDGET_RANGE, Family, Hyperparameters, RANGES, Settings},
 };
 
+use serde_json::Value;
+
 use crate::{
     error::{Result, WebError},
     words,
 };
 
 const BUDGET: &str = "budget_seconds";
+const BUDGET_LABEL: &str = "Time for the search in seconds";
+
+/// What is chosen where nothing is.
+const DEFAULT: &str = "default (with Auto: searched for)";
 
 /// What was typed, by field.
 pub type Typed = HashMap<String, String>;
@@ -66,6 +72,8 @@ pub struct Number {
     pub value: String,
     /// Name of the only family that it is for, if it is not for all.
     pub only: Option<&'static str>,
+    /// What is worth knowing beside its name.
+    pub hint: Option<&'static str>,
     /// Each family with its default.
     pub defaults: Vec<(Family, String)>,
     /// What is wrong with it.
@@ -80,8 +88,8 @@ const LABELS: [&str; RANGES.len()] = [
     "Dropout",
     "Label smoothing",
     "Mixup",
-    "Longest gradient (0: any)",
-    "Average of weights (0: none)",
+    "Longest gradient (gradient clipping; 0: any)",
+    "Average of weights (EMA; 0: none)",
     "Hidden units",
     "Trained blocks",
     "Seed",
@@ -97,7 +105,7 @@ impl Form {
         let typed_of = |name: &str| typed.get(name).map(String::as_str).unwrap_or_default();
         let offered: Vec<_> =
             Family::ALL.into_iter().filter(|family| !backbones.is_empty() || !family.has_backbone()).collect();
-        let error_of = |name: &str| wrong.iter().find(|sentence| concerns(sentence, name)).cloned();
+        let error_of = |name: &str| wrong.iter().find(|sentence| concerns(sentence, name)).map(|one| by_label(one));
         let number = |(&(name, least, most), label): (&(&'static str, f64, f64), &'static str)| Number {
             name,
             label,
@@ -111,17 +119,19 @@ impl Form {
                 .filter(|family| only(name).is_none_or(|only| only == **family))
                 .map(|family| (*family, setting(&Settings::defaults(*family, picture_side), name)))
                 .collect(),
+            hint: (name == "input_size").then_some("smaller is faster, and the network sees less detail"),
             error: error_of(name),
         };
         let numbers: Vec<_> = RANGES.iter().zip(LABELS).map(number).collect();
         let budget = Number {
             name: BUDGET,
-            label: "Time for the search in seconds",
+            label: BUDGET_LABEL,
             least: BUDGET_RANGE.0,
             most: BUDGET_RANGE.1,
             step: "any",
             value: typed_of(BUDGET).to_owned(),
             only: None,
+            hint: None,
             defaults: vec![],
             error: error_of(BUDGET),
         };
@@ -134,19 +144,19 @@ impl Form {
                 .into_iter()
                 .chain(families)
                 .collect(),
-            backbones: [Choice::new("", "default", typed_of("backbone"))]
+            backbones: [Choice::new("", DEFAULT, typed_of("backbone"))]
                 .into_iter()
                 .chain(backbones.iter().map(backbone))
                 .collect(),
-            augmentations: [Choice::new("", "default", typed_of("augmentation"))]
+            augmentations: [Choice::new("", DEFAULT, typed_of("augmentation"))]
                 .into_iter()
                 .chain(Augmentation::ALL.map(change))
                 .collect(),
-            mirrored: [("", "default"), ("yes", "yes, at twice the cost"), ("no", "no")]
+            mirrored: [("", DEFAULT), ("yes", "yes, at twice the cost"), ("no", "no")]
                 .map(|(value, text)| Choice::new(value, text, typed_of("mirrored")))
                 .into(),
             model: typed.get("model").cloned().unwrap_or_else(|| default_model.to_owned()),
-            errors: wrong.iter().filter(|sentence| !beside(sentence)).cloned().collect(),
+            errors: wrong.iter().filter(|sentence| !beside(sentence)).map(|one| by_label(one)).collect(),
             numbers,
             budget,
         }
@@ -156,6 +166,25 @@ impl Form {
 impl Choice {
     fn new(value: &str, text: &str, typed: &str) -> Self {
         Self { value: value.to_owned(), text: text.to_owned(), chosen: value == typed }
+    }
+}
+
+/// A sentence that begins with the name of a field, with the field's label in its place.
+fn by_label(sentence: &str) -> String {
+    let Some((name, rest)) = sentence.split_once(' ') else { return sentence.to_owned() };
+    let numbers = RANGES.iter().map(|(name, ..)| *name).zip(LABELS);
+    let others = [
+        (BUDGET, BUDGET_LABEL),
+        ("family", "Family"),
+        ("backbone", "Backbone"),
+        ("augmentation", "Random changes"),
+        ("mirrored", "Look at the mirrored picture too"),
+        ("model", "Publish as"),
+    ];
+    match numbers.chain(others).find(|(known, _)| *known == name) {
+        // What stands in brackets explains the label, not the mistake.
+        Some((_, label)) => format!("{} {rest}", label.split(" (").next().unwrap_or(label)),
+        None => sentence.to_owned(),
     }
 }
 
@@ -223,6 +252,23 @@ pub fn parse(typed: &Typed) -> (Hyperparameters, Vec<String>) {
         input_size: number(typed, "input_size", &mut wrong),
     };
     (asked, wrong)
+}
+
+/// The form as somebody would have filled it in who asked for this; the way back from [`parse`].
+pub fn typed(asked: &Hyperparameters, model: &str) -> Typed {
+    let fields = serde_json::to_value(asked).ok().and_then(|asked| asked.as_object().cloned()).unwrap_or_default();
+    let fields = fields.into_iter().map(|(name, value)| match value {
+        Value::String(text) => (name, text),
+        Value::Bool(yes) => (name, if yes { "yes" } else { "no" }.to_owned()),
+        // Whole seconds without a fraction, as people type them.
+        number => (name, number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string())),
+    });
+    fields.chain([("model".to_owned(), model.to_owned())]).collect()
+}
+
+/// Whether more is filled in than the time for a search and the name to publish under.
+pub fn has_settings(typed: &Typed) -> bool {
+    typed.keys().any(|name| name != BUDGET && name != "model" && filled(typed, name).is_some())
 }
 
 /// Whether the box beside a question of no return is ticked.
@@ -302,9 +348,35 @@ mod tests {
             ]
         );
         let form = Form::new(&[DEFAULT_BACKBONE.to_owned()], 32, "classifier", &typed, &wrong);
-        assert_eq!(form.numbers[0].error.as_ref(), Some(&wrong[1]));
+        let beside = form.numbers[0].error.as_deref();
+        assert_eq!(beside, Some("Epochs is \"many\"; expected a whole number from 1 to 1000"));
         assert_eq!(form.numbers[0].value, "many");
-        assert_eq!(form.errors, wrong[..1]);
+        assert_eq!(form.errors, ["Family is \"forest\"; expected linear or mlp or fine_tune or separable_cnn or cnn"]);
+    }
+
+    #[test]
+    fn mistakes_are_told_by_the_labels_of_their_fields() {
+        assert_eq!(by_label("budget_seconds is 1; expected 5"), "Time for the search in seconds is 1; expected 5");
+        assert_eq!(by_label("clip_norm is -1; expected 0"), "Longest gradient is -1; expected 0");
+        assert_eq!(by_label("there is no backbone \"x\""), "there is no backbone \"x\"");
+    }
+
+    #[test]
+    fn what_was_asked_for_fills_in_a_form_that_asks_for_it_again() {
+        let asked = Hyperparameters {
+            family: Some(Family::FineTune),
+            backbone: Some("mine".into()),
+            epochs: Some(7),
+            learning_rate: Some(5e-4),
+            augmentation: Some(Augmentation::FlipShift),
+            mirrored: Some(false),
+            trained_blocks: Some(3),
+            ..Hyperparameters::default()
+        };
+        assert_eq!(parse(&super::typed(&asked, "pets")), (asked.clone(), vec![]));
+        let search = Hyperparameters { budget_seconds: Some(300.0), ..Hyperparameters::default() };
+        assert_eq!(parse(&super::typed(&search, "pets")), (search.clone(), vec![]));
+        assert!(has_settings(&super::typed(&asked, "pets")) && !has_settings(&super::typed(&search, "pets")));
     }
 
     #[test]

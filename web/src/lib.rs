@@ -15,6 +15,7 @@ pub mod functions;
 pub mod guard;
 pub mod inference;
 pub mod launcher;
+pub mod live;
 pub mod pages;
 pub mod predictions;
 pub mod receive;

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use api::address::local_url;
 use clap::Parser;
 use cluster::{Cluster, connection::Source};
 use tokio::{
@@ -14,6 +15,7 @@ use web::{
     AppState,
     config::{Cli, Command, Config, EngineKind},
     engine::Engine,
+    error::chain,
 };
 
 fn main() -> anyhow::Result<()> {
@@ -61,7 +63,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    println!("fovea-web listens on http://{}", listener.local_addr().context("cannot read the port")?);
+    let address = listener.local_addr().context("cannot read the port")?;
+    // Whoever works on the volumes directly learns that there is a page to ask.
+    let _house = match volumes.serve(&local_url(address)) {
+        Ok(lock) => Some(lock),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "the volumes cannot be marked as served");
+            None
+        }
+    };
+    println!("fovea-web listens on http://{address}");
     web::run(listener, state, shutdown).await.context("the server failed")
 }
 

@@ -1,18 +1,17 @@
-//! Runs as the interface tells them: created, looked up, summed up from their progress.
+//! Runs as the interface tells them: created, listed, looked up. How far one is, [`crate::live`] reads.
 
 use api::{
     ErrorCode,
-    train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunLabel, RunState, RunStatus},
+    train::{EpochMetrics, Hyperparameters, Results, RunLabel, RunState, RunStatus},
 };
 use serde::{Deserialize, Serialize};
 use store::{Dataset, Run, Volumes};
 use utoipa::ToSchema;
 
 use crate::{
-    error::{Result, WebError},
+    error::{Result, WebError, chain},
     launcher::Launcher,
     state::AppState,
-    words,
 };
 
 /// A run.
@@ -104,100 +103,32 @@ impl RunView {
     }
 }
 
-/// How far a run is, read from its progress.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Live {
-    /// What is being done, for people; told aloud whenever it changes, so nothing that changes all the time is in it.
-    pub doing: String,
-    /// How far that is, for people.
-    pub detail: String,
-    /// Units done of what is being done; 0 of 0 while nothing is known.
-    pub done: u64,
-    /// Units in all.
-    pub total: u64,
-    /// Estimated rest in seconds.
-    pub remaining_seconds: Option<f64>,
-    /// Since the run began, as last told.
-    pub seconds: f64,
-    /// What the search has tried, in the order of trial.
-    pub candidates: Vec<Candidate>,
-    /// Every epoch of the final fit that ended.
-    pub curves: Vec<EpochMetrics>,
+/// What was told of each run, newest first, and the ids of those of which nothing can be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing<T> {
+    /// In the order of the runs.
+    pub told: Vec<T>,
+    /// Runs with a file that cannot be read, newest first.
+    pub unreadable: Vec<String>,
 }
 
-impl Live {
-    /// Reads all of a run's progress; `hindrance` is what keeps it while there is none.
-    pub fn of(run: &Run, hindrance: Option<String>) -> Result<Self> {
-        let (lines, _) = run.progress_from(0)?;
-        let doing = hindrance.unwrap_or_else(|| "waiting for the trainer".into());
-        let mut live = Self { doing, ..Self::default() };
-        let waiting = live.doing.clone();
-        for line in lines {
-            live.take(line);
-        }
-        // Between a trainer that died and the one that goes on.
-        if live.seconds > 0.0 && run.status()?.state == RunState::Queued {
-            (live.doing, live.remaining_seconds) = (waiting, None);
-            live.detail.clear();
-        }
-        Ok(live)
-    }
-
-    fn take(&mut self, line: Progress) {
-        match line {
-            Progress::Stage { stage, done, total, seconds } => {
-                self.doing = doing(&stage).to_owned();
-                self.detail.clear();
-                (self.done, self.total, self.seconds) = (done, total, seconds);
-                self.remaining_seconds = (stage == "search").then(|| total.saturating_sub(done) as f64);
-            }
-            Progress::Step { epoch, step, steps, seconds, remaining_seconds, .. } => {
-                self.doing = TRAINING.to_owned();
-                self.detail = format!("epoch {epoch}");
-                (self.done, self.total, self.seconds) = (step, steps, seconds);
-                self.remaining_seconds = Some(remaining_seconds);
-            }
-            Progress::Epoch(metrics) => {
-                self.doing = TRAINING.to_owned();
-                self.detail = format!("epoch {} of at most {}", metrics.epoch, metrics.epochs);
-                (self.done, self.total) = (u64::from(metrics.epoch), u64::from(metrics.epochs));
-                self.seconds = metrics.seconds;
-                self.remaining_seconds = Some(metrics.remaining_seconds);
-                self.curves.push(metrics);
-            }
-            Progress::Candidate(candidate) => {
-                match self.candidates.iter_mut().find(|known| known.number == candidate.number) {
-                    Some(known) => *known = candidate,
-                    None => self.candidates.push(candidate),
-                }
-            }
-            Progress::Resumed { epoch, seconds } => {
-                self.curves.retain(|metrics| metrics.epoch <= epoch);
-                self.seconds = seconds;
-            }
-            Progress::End { state, seconds, .. } => {
-                self.doing = words::state(state).to_owned();
-                self.detail.clear();
-                (self.done, self.total, self.seconds) = (1, 1, seconds);
-                self.remaining_seconds = None;
+/// Asks about every run. One that is deleted meanwhile is passed over, one that cannot be read spoils no other.
+///
+/// # Errors
+/// If the folder of runs cannot be read.
+pub fn each<T>(volumes: &Volumes, mut tell: impl FnMut(Run) -> Result<T>) -> Result<Listing<T>> {
+    let mut listing = Listing { told: vec![], unreadable: vec![] };
+    for id in volumes.run_ids()?.into_iter().rev() {
+        match volumes.run(&id).map_err(WebError::from).and_then(&mut tell) {
+            Ok(told) => listing.told.push(told),
+            Err(_) if !volumes.runs_dir().join(&id).is_dir() => {}
+            Err(error) => {
+                tracing::warn!(run = id, error = chain(&error), "a run cannot be read");
+                listing.unreadable.push(id);
             }
         }
     }
-}
-
-const TRAINING: &str = "training";
-
-fn doing(stage: &str) -> &str {
-    match stage {
-        "search" => "looking for the best family and settings",
-        "calibrate" => "finding out how far probabilities can be believed",
-        "features" => "computing features of the pictures",
-        "evaluate" => "evaluating on the test pictures",
-        "export" => "exporting the model",
-        "check" => "comparing two engines on the exported model",
-        "publish" => "publishing the model",
-        other => other,
-    }
+    Ok(listing)
 }
 
 /// What may be asked of a new run.
@@ -279,6 +210,11 @@ impl LabelChange {
         let label = RunLabel { name: self.name.unwrap_or(before.name), notes: self.notes.unwrap_or(before.notes) };
         Ok(run.write_label(&label)?)
     }
+}
+
+/// Whether a run has not been deleted.
+pub fn is_there(volumes: &Volumes, run: &str) -> bool {
+    volumes.runs_dir().join(run).is_dir()
 }
 
 /// The longer side of a dataset's pictures in pixels.

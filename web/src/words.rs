@@ -217,24 +217,42 @@ pub fn figure(name: &str) -> String {
         "asked_for" => "Family asked for",
         "budget_seconds" => "Time for the search",
         "learning_rate" => "Peak learning rate",
-        "augmentation" => "Random changes",
+        "augmentation" => "Random changes (augmentation)",
         "mirrored" => "Looks at the mirrored picture too",
-        "clip_norm" => "Longest gradient",
-        "weight_average" => "Average of weights",
+        "clip_norm" => "Longest gradient (gradient clipping)",
+        "weight_average" => "Average of weights (EMA)",
         "input_size" => "Side that the network sees, in pixels",
         "seconds" => "Training time",
         "best_epoch" => "Epoch that was kept",
         "parameters" => "Weights",
         "model_bytes" => "Model size",
         "milliseconds_per_picture" => "Time per picture",
-        other => {
-            let spaced = other.replace('_', " ");
-            let mut letters = spaced.chars();
-            let capital: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-            return format!("{capital}{}", letters.as_str());
-        }
+        other => return capitalised(other),
     };
     known.to_owned()
+}
+
+/// A stage that was timed, as a heading beside its time.
+pub fn timing(stage: &str) -> String {
+    let known = match stage {
+        "verify" => "Reading the dataset",
+        "features" => "Features of the pictures",
+        "search" => "Fits of the search",
+        "fit" | "train" => "Final fit",
+        "calibrate" => "Calibration",
+        "evaluate" => "Test pictures",
+        "export" => "Export",
+        "check" => "Comparison of two engines",
+        other => return capitalised(other),
+    };
+    known.to_owned()
+}
+
+fn capitalised(name: &str) -> String {
+    let spaced = name.replace('_', " ");
+    let mut letters = spaced.chars();
+    let capital: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{capital}{}", letters.as_str())
 }
 
 /// A family in one word.

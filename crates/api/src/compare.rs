@@ -1,10 +1,12 @@
 //! Two runs side by side, as data. Where what is compared lies, and how it is shown, is others' business.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     dataset::{ClassCount, Split},
-    train::{Results, RunSpec, RunState, Settings},
+    train::{CandidateState, Results, RunSpec, RunState, Settings},
 };
 
 /// What is known of one of the runs.
@@ -64,7 +66,7 @@ pub struct Row {
     pub a: Option<Value>,
     /// Of the second.
     pub b: Option<Value>,
-    /// Whether they are not the same.
+    /// Whether they are not the same; not where one is not known, as before a run has results.
     pub differs: bool,
     /// Which is the better one, where one is.
     pub better: Option<Better>,
@@ -87,6 +89,23 @@ pub enum Group {
     Cost,
     /// F1 of each class on the test split.
     Classes,
+}
+
+impl Group {
+    /// All of them, the most telling first.
+    pub const ALL: [Self; 6] = [Self::Figures, Self::Classes, Self::Cost, Self::Settings, Self::Data, Self::Run];
+
+    /// What stands above its rows.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Figures => "Figures",
+            Self::Classes => "F1 by class",
+            Self::Cost => "Cost",
+            Self::Settings => "Settings",
+            Self::Data => "Pictures",
+            Self::Run => "What was asked for",
+        }
+    }
 }
 
 /// What the numbers of a row count.
@@ -175,7 +194,45 @@ fn notes(a: Compared<'_>, b: Compared<'_>) -> Vec<String> {
             _ => format!("Their test accuracies are {apart} of {pictures} test pictures apart."),
         });
     }
+    let (basis_a, basis_b) = (Basis::of(of_a), Basis::of(of_b));
+    if basis_a != basis_b {
+        notes.push(format!(
+            "Their validation figures are not of the same pictures, so neither is the better one: those of the first run \
+             are of {basis_a}, those of the second of {basis_b}."
+        ));
+    }
     notes
+}
+
+/// Whose answers a run's validation figures are of.
+#[derive(PartialEq, Eq)]
+enum Basis {
+    /// Of the validation split, by the weights that were kept.
+    Split,
+    /// Of a search's trials: parts of a cross-validation, and rounds.
+    Trials { folds: u32, rounds: u32 },
+}
+
+impl Basis {
+    fn of(results: &Results) -> Self {
+        let kept = results.curves.iter().find(|epoch| epoch.epoch == results.best_epoch);
+        let chosen = results.leaderboard.iter().find(|one| one.state == CandidateState::Chosen);
+        match (kept.and_then(|epoch| epoch.val_accuracy), chosen) {
+            (None, Some(chosen)) => Self::Trials { folds: chosen.folds, rounds: chosen.rounds },
+            _ => Self::Split,
+        }
+    }
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Split => f.write_str("the validation split"),
+            Self::Trials { folds: 0, rounds } => write!(f, "the validation split after round {rounds} of a search"),
+            Self::Trials { folds: 1, .. } => f.write_str("1 part of a cross-validation"),
+            Self::Trials { folds, rounds } => write!(f, "{folds} parts of a cross-validation (round {rounds})"),
+        }
+    }
 }
 
 struct Rows<'a> {
@@ -190,7 +247,7 @@ impl Rows<'_> {
         if a.is_none() && b.is_none() {
             return;
         }
-        let differs = a != b;
+        let differs = a != b && self.sides.iter().all(|run| knows(run, group, what));
         let better = match (&a, &b, wish) {
             (Some(Value::Number(a)), Some(Value::Number(b)), Wish::More | Wish::Less) if differs => {
                 Some(if (a > b) == (wish == Wish::More) { Better::A } else { Better::B })
@@ -236,7 +293,8 @@ impl Rows<'_> {
             let value = |values: &[(&str, Option<Value>)]| values.iter().find(|(name, _)| name == what)?.1.clone();
             let (a, b) = (value(&a), value(&b));
             if a.is_some() || b.is_some() {
-                let (what, differs) = ((*what).to_owned(), a != b);
+                let differs = a != b && self.sides.iter().all(|run| knows(run, Group::Settings, what));
+                let what = (*what).to_owned();
                 self.rows.push(Row { group: Group::Settings, what, unit: Unit::None, a, b, differs, better: None });
             }
         }
@@ -256,7 +314,12 @@ impl Rows<'_> {
             ("test_unsure", Unit::Share, Wish::Neither, |r| r.calibration.as_ref()?.test_unsure),
             ("temperature", Unit::None, Wish::Neither, |r| Some(r.calibration.as_ref()?.temperature)),
         ];
+        let same_basis = match self.sides.map(|run| run.results.map(Basis::of)) {
+            [Some(a), Some(b)] => a == b,
+            _ => false,
+        };
         for (what, unit, wish, figure) in figures {
+            let comparable = comparable && (same_basis || !what.starts_with("val_"));
             let wish = if comparable { wish } else { Wish::Neither };
             self.add(Group::Figures, what, unit, wish, |run| run.results.and_then(figure).map(Value::Number));
         }
@@ -291,6 +354,15 @@ impl Rows<'_> {
                 run.results?.per_class.iter().find(|class| class.label == label)?.f1.map(Value::Number)
             });
         }
+    }
+}
+
+/// Whether a run can have anything to say about a row by now.
+fn knows(run: &Compared<'_>, group: Group, what: &str) -> bool {
+    match group {
+        Group::Run => run.results.is_some() || !matches!(what, "made_by" | "candidates"),
+        Group::Data => run.classes.is_some(),
+        Group::Settings | Group::Figures | Group::Cost | Group::Classes => run.results.is_some(),
     }
 }
 
@@ -342,65 +414,4 @@ fn setting_values(settings: &Settings) -> Vec<(&'static str, Option<Value>)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        made_up::{classes, results, spec},
-        train::{Family, Hyperparameters},
-    };
-
-    fn compared<'a>(spec: &'a RunSpec, results: Option<&'a Results>) -> Compared<'a> {
-        Compared { spec, name: "", state: RunState::Succeeded, results, classes: None }
-    }
-
-    #[track_caller]
-    fn row<'a>(comparison: &'a Comparison, what: &str) -> &'a Row {
-        comparison.rows.iter().find(|row| row.what == what).unwrap_or_else(|| panic!("no row {what}"))
-    }
-
-    #[test]
-    fn what_differs_is_marked_and_so_is_the_better_one() {
-        let (spec, a, mut b) = (spec(), results(), results());
-        b.test_accuracy = Some(0.75);
-        b.test_loss = Some(0.1);
-        b.settings = Settings { dropout: 0.5, ..Settings::defaults(Family::Linear, 32) };
-        b.milliseconds_per_picture = Some(70.0);
-        let comparison = compare(compared(&spec, Some(&a)), compared(&spec, Some(&b)));
-        let marks = |what| (row(&comparison, what).differs, row(&comparison, what).better);
-        assert_eq!(marks("test_accuracy"), (true, Some(Better::A)));
-        assert_eq!(marks("test_loss"), (true, Some(Better::B)));
-        assert_eq!(marks("val_accuracy"), (false, None));
-        assert_eq!(marks("milliseconds_per_picture"), (true, Some(Better::A)));
-        assert_eq!(marks("dropout"), (true, None), "no setting is better than another by itself");
-        assert_eq!(row(&comparison, "backbone").a, None);
-        assert_eq!(row(&comparison, "cat").unit, Unit::Share);
-        assert!(comparison.rows.iter().all(|row| row.what != "trained_blocks"), "neither has such blocks");
-        assert_eq!(comparison.notes, ["Their test accuracies are 2 of 16 test pictures apart."]);
-    }
-
-    #[test]
-    fn figures_of_different_pictures_are_not_ranked() {
-        let (first, a, mut b) = (spec(), results(), results());
-        b.test_accuracy = Some(0.25);
-        let second = RunSpec { dataset: "ds-2".into(), ..spec() };
-        let comparison = compare(compared(&first, Some(&a)), compared(&second, Some(&b)));
-        assert!(row(&comparison, "test_accuracy").differs);
-        assert_eq!(row(&comparison, "test_accuracy").better, None);
-        assert!(comparison.notes[0].contains("not of the same pictures"), "{:?}", comparison.notes);
-    }
-
-    #[test]
-    fn a_run_without_results_is_compared_by_what_was_asked_for() {
-        let asked = Hyperparameters { family: Some(Family::Cnn), ..Default::default() };
-        let (first, second, a, counts) = (spec(), RunSpec { hyperparameters: asked, ..spec() }, results(), classes());
-        let waiting = Compared { state: RunState::Queued, classes: Some(&counts), ..compared(&second, None) };
-        let comparison = compare(compared(&first, Some(&a)), waiting);
-        assert_eq!(row(&comparison, "asked_for").a, Some(Value::Text("auto".into())));
-        assert_eq!(row(&comparison, "asked_for").b, Some(Value::Text("cnn".into())));
-        assert_eq!(row(&comparison, "train").b, Some(Value::Number(65.0)));
-        let accuracy = row(&comparison, "test_accuracy");
-        assert_eq!((accuracy.a.is_some(), &accuracy.b, accuracy.better), (true, &None, None));
-        assert_eq!(comparison.notes, ["The second run has no results, so only what was asked for is compared."]);
-        assert_eq!(compare(waiting, waiting).rows.iter().filter(|row| row.differs).count(), 0);
-    }
-}
+mod tests;

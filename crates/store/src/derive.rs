@@ -15,7 +15,7 @@ const NAMED: usize = 3;
 impl Volumes {
     /// Makes a dataset of the pictures of another one, all but those at the `removed` paths. What stays keeps its split.
     ///
-    /// The same pictures left out again are the same dataset.
+    /// Its name is the other one's and how many were left out. The same pictures left out again are the same dataset.
     ///
     /// # Errors
     /// [`StoreError::Draft`] with a sentence if a path is of no picture, or if a class or a split would be too small.
@@ -35,7 +35,7 @@ impl Volumes {
             }
         }
         let info = DatasetInfo {
-            name: manifest.name.clone(),
+            name: self.derived_name(&manifest.name, removed.len())?,
             labels: dataset.labels(),
             split: manifest.split.clone(),
             provenance: Provenance {
@@ -51,6 +51,28 @@ impl Volumes {
         };
         draft.publish(info, rows)
     }
+
+    /// A name that tells how many pictures were left out in all, and that no dataset has yet.
+    fn derived_name(&self, name: &str, n_removed: usize) -> Result<String> {
+        let taken: BTreeSet<String> = self.datasets()?.into_iter().map(|dataset| dataset.manifest.name).collect();
+        let (origin, n_before) = left_out_before(name).unwrap_or((name, 0));
+        let n = n_before + n_removed;
+        let mut derived = format!("{origin} ({n} left out)");
+        let mut number = 2;
+        while taken.contains(&derived) {
+            derived = format!("{origin} ({n} left out, {number})");
+            number += 1;
+        }
+        Ok(derived)
+    }
+}
+
+/// The name without what a derivation has put behind it, and how many pictures that says were left out.
+fn left_out_before(name: &str) -> Option<(&str, usize)> {
+    let (origin, told) = name.strip_suffix(')')?.rsplit_once(" (")?;
+    let (n, rest) = told.split_once(" left out")?;
+    let is_derived = rest.is_empty() || rest.strip_prefix(", ").is_some_and(|number| number.parse::<usize>().is_ok());
+    is_derived.then_some((origin, n.parse().ok()?))
 }
 
 fn check(dataset: &Dataset, records: &[PictureRecord], removed: &BTreeSet<String>) -> Result<()> {
@@ -101,4 +123,18 @@ fn remaining(groups: &[NearDuplicates], rows: &[(usize, PictureRecord)]) -> Vec<
         (names.len() > 1).then_some(NearDuplicates { names, several_labels })
     });
     left.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_out_before;
+
+    #[test]
+    fn a_derived_name_is_told_from_one_that_only_looks_like_it() {
+        assert_eq!(left_out_before("pets (3 left out)"), Some(("pets", 3)));
+        assert_eq!(left_out_before("pets (12 left out, 2)"), Some(("pets", 12)));
+        for other in ["pets", "pets (2024)", "pets (many left out)", "(3 left out)", "pets (3 left out, of 9)"] {
+            assert_eq!(left_out_before(other), None, "{other}");
+        }
+    }
 }

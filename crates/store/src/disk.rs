@@ -17,7 +17,8 @@ impl Volumes {
         let runs = self.runs()?.into_iter().map(|run| Used { bytes: run.bytes(), id: run.spec.run }).collect();
         let mut versions = vec![];
         for name in self.model_names()? {
-            for version in self.versions(&name)? {
+            // A folder whose name can be no model's holds no versions.
+            for version in self.versions(&name).into_iter().flatten() {
                 let (bytes, model) = (version.bytes(), name.clone());
                 versions.push(UsedByVersion { model, version: version.manifest.version, bytes });
             }

@@ -11,7 +11,7 @@ use api::{
     train::{Hyperparameters, Progress, RunState},
 };
 use made::{info, manifest, publish, record, results, volumes};
-use store::{ModelDraft, StoreError};
+use store::{House, ModelDraft, StoreError};
 
 #[test]
 fn a_dataset_comes_back_as_it_was_published() {
@@ -209,4 +209,19 @@ fn runs_created_at_the_same_moment_have_folders_of_their_own() {
         .collect();
     assert_eq!(ids.len(), 5);
     assert_eq!(volumes.runs().unwrap().first().map(|r| r.id().to_owned()), ids.last().cloned(), "newest first");
+}
+
+#[test]
+fn whoever_asks_learns_whether_a_page_serves_the_volumes_and_where() {
+    let (_dir, volumes) = volumes();
+    assert!(matches!(volumes.house().unwrap(), House::Empty(_)));
+    let first = volumes.serve("http://127.0.0.1:8080/a-long-name").unwrap();
+    let second = volumes.serve("http://127.0.0.1:9000/").unwrap();
+    drop(first);
+    match volumes.house().unwrap() {
+        House::Served(address) => assert_eq!(address, "http://127.0.0.1:9000/"),
+        House::Empty(_) => panic!("the second page still serves"),
+    }
+    drop(second);
+    assert!(matches!(volumes.house().unwrap(), House::Empty(_)));
 }

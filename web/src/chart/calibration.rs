@@ -3,14 +3,14 @@
 use api::train::Calibration;
 
 use super::{
-    Cell, Drawing, Figure, Table,
+    Cell, Figure, Table,
     plot::{Draft, Series, SeriesKind},
     scale::{Kind, Scale},
 };
 use crate::words;
 
-/// Accuracy over confidence on the test split; the diagonal is where both are equal.
-pub fn reliability(calibration: &Calibration) -> Figure {
+/// Accuracy over confidence on the test split; the diagonal is where both are equal. None where nothing was tested.
+pub fn reliability(calibration: &Calibration) -> Option<Figure> {
     let mut table = Table::new(&["Confidence from", "Mean confidence", "Accuracy", "Pictures"]);
     for bin in &calibration.bins {
         let share = |value: f64| Cell::number(value, words::percent(value));
@@ -29,8 +29,8 @@ pub fn reliability(calibration: &Calibration) -> Figure {
         kept: None,
         description: description(calibration),
     };
-    let drawing: Option<Drawing> = drawing.draw();
-    Figure { id: "reliability", title: title.into(), drawing, table, has_own_table: true }
+    let drawing = Some(drawing.draw()?);
+    Some(Figure { id: "reliability", title: title.into(), drawing, table, has_own_table: true })
 }
 
 fn description(calibration: &Calibration) -> String {

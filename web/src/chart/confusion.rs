@@ -17,7 +17,7 @@ pub fn confusion(results: &Results) -> Option<Figure> {
     let title = "Confusion matrix";
     let matrix = Matrix::new("confusion-matrix", title, description(results), labels, &results.confusion_matrix);
     let drawing = Some(Drawing::Matrix(matrix));
-    Some(Figure { id: "confusion-matrix", title: title.into(), drawing, table, has_own_table: false })
+    Some(Figure { id: "confusion-matrix", title: title.into(), drawing, table, has_own_table: true })
 }
 
 fn description(results: &Results) -> String {

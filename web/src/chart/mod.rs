@@ -5,6 +5,7 @@
 
 mod balance;
 mod bars;
+mod best;
 mod calibration;
 mod comparison;
 mod confusion;
@@ -18,6 +19,7 @@ mod table;
 use askama::Template;
 
 pub use balance::{classes, imbalance};
+pub use best::best;
 pub use calibration::reliability;
 pub use comparison::{compared, side_by_side};
 pub use confusion::{confusion, per_class};

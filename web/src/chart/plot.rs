@@ -6,7 +6,7 @@ use super::{Drawing, Frame, scale::Scale, text_width};
 
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 236.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 348.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 190.0;
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_line_runs_from_the_left_edge_to_the_right_and_highest_is_on_top() {
         let Some(Drawing::Plot(plot)) = draft(vec![line(&[(1.0, 0.0), (2.0, 1.0)])]).draw() else { panic!("a line") };
-        assert_eq!(plot.series[0].line.as_deref(), Some("58.0,190.0 348.0,30.0"));
+        assert_eq!(plot.series[0].line.as_deref(), Some("66.0,190.0 348.0,30.0"));
         assert_eq!(plot.series[0].dots, [("348.0".to_owned(), "30.0".to_owned())]);
     }
 

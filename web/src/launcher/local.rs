@@ -118,10 +118,14 @@ impl Launcher for LocalProcess {
         Box::pin(async move {
             // Oldest first, so that they wait in that order.
             for run in self.inner.volumes.runs()?.into_iter().rev() {
-                let written = run.written_status()?;
-                if written.state.is_final() {
-                    continue;
-                }
+                let written = match run.written_status() {
+                    Ok(written) if written.state.is_final() => continue,
+                    Ok(written) => written,
+                    Err(error) => {
+                        tracing::warn!(run = run.id(), error = chain(&error), "a run cannot be read; it is left alone");
+                        continue;
+                    }
+                };
                 let queue = || Begin::Waiting(self.inner.places.queue(run.id()));
                 if run.is_locked() {
                     tracing::info!(run = run.id(), "a trainer of an earlier service still works");

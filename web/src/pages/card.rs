@@ -16,6 +16,10 @@ pub struct Card {
     pub card: card::Card,
     /// Its part of the requests in percent.
     pub percent: u32,
+    /// Whether the run that it came of is still there.
+    pub has_run: bool,
+    /// Whether the dataset that its dataset was made of is still there.
+    pub has_origin: bool,
     /// What its files take on the disk.
     pub bytes: u64,
     /// How many pictures each class has.

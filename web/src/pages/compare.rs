@@ -2,7 +2,7 @@
 
 use api::{
     compare::{Better, Comparison, Group, Row, Side, Unit, Value},
-    train::Family,
+    train::{Augmentation, Family},
 };
 use askama::Template;
 
@@ -29,16 +29,6 @@ pub struct Compare {
     pub charts: Charts,
 }
 
-/// Groups and their headings, the most telling first.
-const GROUPS: [(Group, &str); 6] = [
-    (Group::Figures, "Figures"),
-    (Group::Classes, "F1 by class"),
-    (Group::Cost, "Cost"),
-    (Group::Settings, "Settings"),
-    (Group::Data, "Pictures"),
-    (Group::Run, "What was asked for"),
-];
-
 /// Rows under one heading.
 struct Rows<'a> {
     heading: &'static str,
@@ -52,8 +42,8 @@ impl Compare {
     }
 
     fn groups<'a>(&self, comparison: &'a Comparison) -> Vec<Rows<'a>> {
-        let groups = GROUPS.into_iter().map(|(group, heading)| Rows {
-            heading,
+        let groups = Group::ALL.into_iter().map(|group| Rows {
+            heading: group.heading(),
             rows: comparison.rows.iter().filter(|row| row.group == group).collect(),
         });
         groups.filter(|group| !group.rows.is_empty()).collect()
@@ -69,13 +59,17 @@ fn what(row: &Row) -> String {
     if row.group == Group::Classes { row.what.clone() } else { words::figure(&row.what) }
 }
 
+/// A family or an augmentation in words; any other text as it is.
+fn named(text: &str) -> String {
+    let family = Family::ALL.into_iter().find(|family| family.name() == text).map(words::family_short);
+    let change = || Augmentation::ALL.into_iter().find(|one| one.name() == text).map(words::augmentation);
+    family.or_else(change).unwrap_or(text).to_owned()
+}
+
 fn value(value: &Option<Value>, unit: &Unit) -> String {
     match (value, unit) {
         (None, _) => "–".into(),
-        (Some(Value::Text(text)), _) => match Family::ALL.into_iter().find(|family| family.name() == text) {
-            Some(family) => words::family_short(family).to_owned(),
-            None => text.clone(),
-        },
+        (Some(Value::Text(text)), _) => named(text),
         (Some(Value::Number(n)), Unit::Share) => words::percent(n),
         (Some(Value::Number(n)), Unit::Seconds) => words::seconds(n),
         (Some(Value::Number(n)), Unit::Milliseconds) => words::milliseconds(n),
@@ -89,20 +83,32 @@ fn value(value: &Option<Value>, unit: &Unit) -> String {
     }
 }
 
-/// How far apart two numbers are, with what it means in words.
+/// Which is the better one, and by how much; nothing where one of them is not known.
 fn difference(row: &Row) -> String {
-    let apart = match (&row.a, &row.b) {
-        (Some(Value::Number(a)), Some(Value::Number(b))) if row.unit == Unit::Share => {
-            format!("{:+.1} points", 100.0 * (b - a))
-        }
-        _ => String::new(),
+    let by = match row.group {
+        Group::Figures | Group::Classes | Group::Cost => apart(row),
+        Group::Settings | Group::Data | Group::Run => None,
     };
+    let by = by.map(|apart| format!(" by {apart}")).unwrap_or_default();
     match row.better {
-        Some(Better::A) => format!("A is better {apart}"),
-        Some(Better::B) => format!("B is better {apart}"),
-        None if row.differs => format!("differs {apart}"),
-        None => "same".into(),
+        Some(Better::A) => format!("A is better{by}"),
+        Some(Better::B) => format!("B is better{by}"),
+        None if row.differs => format!("differs{by}"),
+        None if row.a == row.b => "same".into(),
+        None => String::new(),
     }
+}
+
+/// How far apart two numbers are, where that can be told in a few digits.
+fn apart(row: &Row) -> Option<String> {
+    let (Some(Value::Number(a)), Some(Value::Number(b))) = (&row.a, &row.b) else { return None };
+    let apart = (a - b).abs();
+    let told = match row.unit {
+        Unit::Share => format!("{:.1} points", 100.0 * apart),
+        Unit::None if apart < 1e-3 => return None,
+        _ => value(&Some(Value::Number(apart)), &row.unit),
+    };
+    told.contains(|digit: char| ('1'..='9').contains(&digit)).then_some(told)
 }
 
 fn is_better(row: &Row, which: Better) -> bool {
@@ -120,9 +126,17 @@ mod tests {
 
     #[test]
     fn a_difference_is_told_in_words_and_points() {
-        assert_eq!(difference(&row(Unit::Share, 0.9, 0.925, Some(Better::B))), "B is better +2.5 points");
-        assert_eq!(difference(&row(Unit::None, 1.0, 2.0, None)), "differs ");
-        assert_eq!(difference(&row(Unit::Share, 0.5, 0.5, None)), "same");
+        let told = |unit, a, b, better| difference(&row(unit, a, b, better));
+        assert_eq!(told(Unit::Share, 0.9, 0.925, Some(Better::B)), "B is better by 2.5 points");
+        assert_eq!(told(Unit::Share, 0.925, 0.9, Some(Better::A)), "A is better by 2.5 points");
+        assert_eq!(told(Unit::Share, 0.9, 0.9001, Some(Better::B)), "B is better", "never by 0.0 points");
+        assert_eq!(told(Unit::None, 0.5, 0.75, Some(Better::A)), "A is better by 0.25");
+        assert_eq!(told(Unit::None, 5e-4, 6e-4, None), "differs");
+        assert_eq!(told(Unit::Seconds, 90.0, 30.0, Some(Better::B)), "B is better by 1 min 0 s");
+        assert_eq!(told(Unit::None, 1.0, 2.0, None), "differs by 1");
+        assert_eq!(told(Unit::Share, 0.5, 0.5, None), "same");
+        let lacking = Row { b: None, differs: false, ..row(Unit::Share, 0.5, 0.5, None) };
+        assert_eq!(difference(&lacking), "");
     }
 
     #[test]

@@ -27,13 +27,28 @@ pub struct Dataset {
     /// Groups of pictures that look alike, some of them.
     pub lookalikes: Vec<Lookalikes>,
     /// The newest run whose models doubt labels, and what they doubt.
-    pub doubted: Option<(String, Vec<ShownSuspect>)>,
+    pub doubted: Option<Doubted>,
+    /// The dataset that this one was made of: its name, where it is still there.
+    pub origin_name: Option<String>,
+    /// Datasets that were made of this one: id and name, newest first.
+    pub children: Vec<(String, String)>,
     /// What it takes on the disk.
     pub bytes: u64,
     /// Settings of a run.
     pub form: Form,
     /// Whether the settings are shown from the start.
     pub form_open: bool,
+}
+
+/// What models doubt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Doubted {
+    /// Id of the run that they came of.
+    pub by: String,
+    /// The surest.
+    pub suspects: Vec<ShownSuspect>,
+    /// How many there are in all.
+    pub total: usize,
 }
 
 /// Pictures that look alike.
@@ -86,7 +101,13 @@ impl Rejects {
 }
 
 impl Dataset {
-    fn dataset_id(&self) -> &str {
-        &self.m.id
+    /// Suspects in all, shown or not.
+    fn n_suspects(&self) -> usize {
+        self.doubted.as_ref().map_or(0, |doubted| doubted.total)
+    }
+
+    /// The dataset that suspects can be left out of.
+    fn derivable(&self) -> Option<&str> {
+        Some(&self.m.id)
     }
 }

@@ -22,7 +22,7 @@ use http::StatusCode;
 pub use self::{
     card::Card,
     compare::Compare,
-    dataset::{Dataset, Lookalike, Lookalikes, Rejects, Sample},
+    dataset::{Dataset, Doubted, Lookalike, Lookalikes, Rejects, Sample},
     disk::Disk,
     functions::{FunctionView, Functions, FunctionsLive},
     models::{ListedVersion, Models, ModelsLive, NamedModel},
@@ -91,8 +91,8 @@ struct ErrorPage<'a> {
 pub struct Home {
     /// Entry of the navigation.
     pub nav: &'static str,
-    /// The model in use.
-    pub model: Option<ModelManifest>,
+    /// The model in use, or its name where it cannot be read.
+    pub model: Option<Result<ModelManifest, String>>,
     /// The newest run.
     pub run: Option<RunView>,
     /// Newest first.
@@ -107,6 +107,8 @@ pub struct Train {
     pub nav: &'static str,
     /// Newest first.
     pub datasets: Vec<DatasetManifest>,
+    /// Ids of those that cannot be read.
+    pub unreadable: Vec<String>,
 }
 
 /// `/uploads/{id}`.
@@ -133,8 +135,8 @@ pub struct UploadLive {
 pub struct Classify {
     /// Entry of the navigation.
     pub nav: &'static str,
-    /// The model in use.
-    pub model: Option<ModelManifest>,
+    /// The model in use, or its name where it cannot be read.
+    pub model: Option<Result<ModelManifest, String>>,
     /// Answers, in the order of the pictures.
     pub predictions: Vec<Prediction>,
     /// Why there are no answers.

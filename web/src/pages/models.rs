@@ -34,6 +34,8 @@ pub struct ModelsLive {
 pub struct ListedVersion {
     /// What it is.
     pub manifest: ModelManifest,
+    /// Whether the run that it came of is still there.
+    pub has_run: bool,
     /// What it is used for.
     pub usage: Usage,
     /// How it compared with the version that was in use.
@@ -53,6 +55,8 @@ pub struct NamedModel {
     pub name: String,
     /// Newest first.
     pub versions: Vec<ListedVersion>,
+    /// Those that cannot be read, newest first.
+    pub unreadable: Vec<String>,
     /// Whether requests can be shared out among versions: whether any function serves one.
     pub is_served: bool,
 }

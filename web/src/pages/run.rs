@@ -4,11 +4,7 @@ use api::train::{Candidate, CandidateState, Results, Settings, Suspect};
 use askama::Template;
 
 use super::Charts;
-use crate::{
-    chart::Figure,
-    runs::{Live, RunView},
-    words,
-};
+use crate::{chart::Figure, live::Live, runs::RunView, words};
 
 /// `/runs/{id}`.
 #[derive(Template)]
@@ -20,12 +16,16 @@ pub struct Run {
     pub run: RunView,
     /// Why the label was not taken.
     pub label_error: Option<String>,
-    /// Name of its dataset, or the id where the dataset is gone.
-    pub dataset_name: String,
+    /// Name of its dataset, where that is still there.
+    pub dataset_name: Option<String>,
+    /// Whether the run that it repeats is still there.
+    pub has_original: bool,
     /// How far it is.
     pub live: Live,
     /// What the search tried, best first.
     pub candidates: Vec<Candidate>,
+    /// How good the search's candidates are by now.
+    pub best: Option<Figure>,
     /// What its epochs came to.
     pub curves: Vec<Figure>,
     /// Where charts are saved from.
@@ -42,8 +42,14 @@ impl Run {
         title(&self.run)
     }
 
-    fn dataset_id(&self) -> &str {
-        &self.run.dataset
+    /// Suspects in all, shown or not.
+    fn n_suspects(&self) -> usize {
+        self.outcome.as_ref().map_or(0, |outcome| outcome.results.suspects.len())
+    }
+
+    /// The dataset that suspects can be left out of.
+    fn derivable(&self) -> Option<&str> {
+        self.dataset_name.is_some().then_some(&self.run.dataset)
     }
 
     /// Whether the gate kept the version out of use.
@@ -127,6 +133,8 @@ pub struct RunLive {
     pub live: Live,
     /// What the search has tried, best first.
     pub candidates: Vec<Candidate>,
+    /// How good the search's candidates are by now.
+    pub best: Option<Figure>,
     /// What its epochs came to.
     pub curves: Vec<Figure>,
     /// Where charts are saved from.
@@ -160,11 +168,11 @@ pub fn settings(results: &Results) -> Vec<(&'static str, String)> {
     rows.push(("Peak learning rate", s.learning_rate.to_string()));
     rows.push(("Weight decay", s.weight_decay.to_string()));
     rows.push(("Dropout", s.dropout.to_string()));
-    rows.push(("Random changes", words::augmentation(s.augmentation).to_owned()));
+    rows.push(("Random changes (augmentation)", words::augmentation(s.augmentation).to_owned()));
     rows.push(("Label smoothing", on(s.label_smoothing, "none")));
     rows.push(("Mixup", on(s.mixup, "none")));
-    rows.push(("Longest gradient", on(s.clip_norm, "any")));
-    rows.push(("Average of weights", on(s.weight_average, "none")));
+    rows.push(("Longest gradient (gradient clipping)", on(s.clip_norm, "any")));
+    rows.push(("Average of weights (EMA)", on(s.weight_average, "none")));
     if s.hidden_units > 0 {
         rows.push(("Hidden units", s.hidden_units.to_string()));
     }

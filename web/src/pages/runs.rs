@@ -14,6 +14,8 @@ pub struct Runs {
     pub nav: &'static str,
     /// Newest first.
     pub runs: Vec<ListedRun>,
+    /// Ids of those that cannot be read.
+    pub unreadable: Vec<String>,
     /// What all of them take on the disk.
     pub bytes: u64,
 }
@@ -24,8 +26,8 @@ pub struct ListedRun {
     pub view: RunView,
     /// What came out.
     pub results: Option<Results>,
-    /// Name of its dataset, or the id where the dataset is gone.
-    pub dataset_name: String,
+    /// Name of its dataset, where that is still there.
+    pub dataset_name: Option<String>,
 }
 
 impl ListedRun {

@@ -41,12 +41,12 @@ fn chosen(typed: &Pairs) -> (Vec<&str>, [String; 2]) {
 pub async fn show(State(state): State<AppState>, Query(typed): Query<Pairs>) -> Page {
     let shown = state.on_volumes(move |volumes| {
         let (ticked, sides) = chosen(&typed);
-        let mut runs = vec![];
-        for run in volumes.runs()?.iter().take(OFFERED) {
-            let name = run.label()?.name;
+        let runs = volumes.runs()?.into_iter().take(OFFERED).map(|run| {
+            let name = run.label().unwrap_or_default().name;
             let title = if name.is_empty() { run.id().to_owned() } else { format!("{name} ({})", run.id()) };
-            runs.push((run.id().to_owned(), title));
-        }
+            (run.spec.run, title)
+        });
+        let runs = runs.collect();
         let problem = match ticked.len() {
             0 | 2 => None,
             n => Some(format!(

@@ -3,15 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 
 use api::{
-    dataset::{NearDuplicates, Split},
+    dataset::{DatasetManifest, NearDuplicates, Split},
     train::RunState,
 };
 use axum::{
     Form,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     response::{IntoResponse, Redirect, Response},
 };
 use http::StatusCode;
+use serde::Deserialize;
 use store::{Dataset, Volumes};
 
 use super::{charts, pages::Page, run_page};
@@ -19,7 +20,7 @@ use crate::{
     chart,
     error::{Result, WebError},
     form::{self, Typed},
-    pages::{self, Charts, Lookalike, Lookalikes, ShownSuspect, page},
+    pages::{self, Charts, Doubted, Lookalike, Lookalikes, page},
     runs::{self, Asked},
     state::AppState,
 };
@@ -36,9 +37,23 @@ const GROUPS: usize = 60;
 /// Runs that are looked at for suspects, newest first.
 const RUNS_FOR_SUSPECTS: usize = 20;
 
-/// `GET /datasets/{id}`.
-pub async fn show(State(state): State<AppState>, Path(id): Path<String>) -> Page {
-    page(&dataset_page(&state, id, Typed::new(), vec![]).await?)
+/// What the form is filled in from.
+#[derive(Deserialize)]
+pub struct Filled {
+    /// Id of a run.
+    run: Option<String>,
+}
+
+/// `GET /datasets/{id}`, the form filled in as a run was asked for if one is named.
+pub async fn show(State(state): State<AppState>, Path(id): Path<String>, Query(filled): Query<Filled>) -> Page {
+    let typed = match filled.run {
+        None => Typed::new(),
+        Some(run) => {
+            let spec = state.on_volumes(move |volumes| Ok(volumes.run(&run)?.spec)).await?;
+            form::typed(&spec.hyperparameters, &spec.model)
+        }
+    };
+    page(&dataset_page(&state, id, typed, vec![]).await?)
 }
 
 async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<String>) -> Result<pages::Dataset> {
@@ -46,6 +61,8 @@ async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<Str
     state
         .on_volumes(move |volumes| {
             let dataset = volumes.dataset(&id)?;
+            let origin = dataset.manifest.provenance.derived_from.as_ref();
+            let origin = origin.and_then(|origin| volumes.dataset(&origin.dataset).ok());
             Ok(pages::Dataset {
                 nav: "train",
                 samples: samples(&dataset)?,
@@ -55,13 +72,24 @@ async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<Str
                 charts: Charts::below(&format!("/datasets/{id}")),
                 lookalikes: lookalikes(&dataset)?,
                 doubted: doubted(volumes, &dataset)?,
+                origin_name: origin.map(|origin| origin.manifest.name),
+                children: children(volumes, &id)?,
                 bytes: dataset.bytes(),
                 form: form::Form::new(&backbones, runs::picture_side(&dataset), &model, &typed, &wrong),
-                form_open: !wrong.is_empty(),
+                form_open: !wrong.is_empty() || form::has_settings(&typed),
                 m: dataset.manifest,
             })
         })
         .await
+}
+
+/// Datasets that were made of this one, newest first.
+fn children(volumes: &Volumes, id: &str) -> Result<Vec<(String, String)>> {
+    let is_child = |manifest: &DatasetManifest| {
+        manifest.provenance.derived_from.as_ref().is_some_and(|origin| origin.dataset == id)
+    };
+    let manifests = volumes.datasets()?.into_iter().map(|dataset| dataset.manifest);
+    Ok(manifests.filter(is_child).map(|child| (child.id, child.name)).collect())
 }
 
 /// The first pictures of each class.
@@ -109,14 +137,17 @@ fn lookalikes(dataset: &Dataset) -> Result<Vec<Lookalikes>> {
 }
 
 /// The newest run on this dataset, if its models doubt labels, and which.
-fn doubted(volumes: &Volumes, dataset: &Dataset) -> Result<Option<(String, Vec<ShownSuspect>)>> {
+fn doubted(volumes: &Volumes, dataset: &Dataset) -> Result<Option<Doubted>> {
     let runs = volumes.runs()?.into_iter().filter(|run| run.spec.dataset == dataset.manifest.id);
     for run in runs.take(RUNS_FOR_SUSPECTS) {
-        if run.status()?.state == RunState::Succeeded {
-            let suspects = run.results()?.map(|results| run_page::suspects(Some(dataset), &results));
-            let suspects = suspects.filter(|suspects| !suspects.is_empty());
-            return Ok(suspects.map(|suspects| (run.spec.run, suspects)));
+        // One that is gone meanwhile, or cannot be read, has nothing to say here.
+        if !run.status().is_ok_and(|status| status.state == RunState::Succeeded) {
+            continue;
         }
+        let Ok(Some(results)) = run.results() else { continue };
+        let suspects = run_page::suspects(Some(dataset), &results);
+        let doubted = Doubted { suspects, total: results.suspects.len(), by: run.spec.run };
+        return Ok((doubted.total > 0).then_some(doubted));
     }
     Ok(None)
 }

@@ -19,6 +19,7 @@ use store::{StoreError, Volumes};
 use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 
+use super::pages::pointer;
 use crate::{
     error::{Result, WebError, chain},
     functions::Usage,
@@ -56,7 +57,7 @@ pub struct Share {
 impl ModelView {
     fn of(volumes: &Volumes, name: String) -> Result<Self> {
         let versions = volumes.versions(&name)?.into_iter().map(|version| version.manifest).collect();
-        let (current, previous) = (volumes.current(&name)?, volumes.previous(&name)?);
+        let (current, previous) = (pointer(volumes.current(&name)), pointer(volumes.previous(&name)));
         Ok(Self { current, previous, shares: None, publications: vec![], versions, name })
     }
 
@@ -72,14 +73,22 @@ impl ModelView {
     }
 }
 
+/// Asks about every model. One that cannot be read spoils no other.
+pub(super) fn each<T>(volumes: &Volumes, tell: impl Fn(String) -> Result<T>) -> Result<Vec<T>> {
+    let told = volumes.model_names()?.into_iter().filter_map(|name| {
+        let told = tell(name.clone());
+        told.inspect_err(|error| tracing::warn!(model = name, error = chain(error), "a model cannot be read")).ok()
+    });
+    Ok(told.collect())
+}
+
 /// All models.
 #[utoipa::path(get, path = "/api/models", operation_id = "list_models", tag = "models", responses(
     (status = 200, description = "By name", body = Vec<ModelView>),
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<ModelView>>> {
-    let models = state
-        .on_volumes(|volumes| volumes.model_names()?.into_iter().map(|name| ModelView::of(volumes, name)).collect());
+    let models = state.on_volumes(|volumes| each(volumes, |name| ModelView::of(volumes, name)));
     let (models, status): (Vec<ModelView>, _) = (models.await?, status(&state).await);
     Ok(Json(match status {
         Some(status) => models.into_iter().map(|model| model.used(&status)).collect(),

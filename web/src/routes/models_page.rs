@@ -6,12 +6,12 @@ use axum::{
     extract::{Path, State},
     response::{Html, Redirect, Response},
 };
-use store::Volumes;
+use store::{StoreError, Volumes};
 
 use super::{
     charts,
     models::{self, Chosen},
-    pages::{Page, part_of, quick_status},
+    pages::{Page, part_of, pointer, quick_status},
 };
 use crate::{
     chart::{self, Figure},
@@ -19,6 +19,7 @@ use crate::{
     form::{self, Typed},
     functions::Usage,
     pages::{self, Charts, ListedVersion, NamedModel, page},
+    runs,
     state::AppState,
 };
 
@@ -47,18 +48,26 @@ async fn look(state: &AppState) -> Result<(Vec<NamedModel>, Option<String>)> {
         (None, None)
     };
     let models = state.on_volumes(move |volumes| {
-        let named = |name: String| named(volumes, name, status.as_ref());
-        let models: Vec<_> = volumes.model_names()?.into_iter().map(named).collect::<Result<_>>()?;
-        Ok(models.into_iter().filter(|model| !model.versions.is_empty()).collect())
+        let models = models::each(volumes, |name| named(volumes, name, status.as_ref()))?;
+        Ok(models.into_iter().filter(|model| !(model.versions.is_empty() && model.unreadable.is_empty())).collect())
     });
     Ok((models.await?, problem))
 }
 
 fn named(volumes: &Volumes, name: String, status: Option<&Status>) -> Result<NamedModel> {
-    let current = volumes.current(&name)?;
+    let current = pointer(volumes.current(&name));
     let mut is_served = false;
-    let mut versions = vec![];
-    for version in volumes.versions(&name)? {
+    let (mut versions, mut unreadable) = (vec![], vec![]);
+    for number in volumes.version_numbers(&name)? {
+        let version = match volumes.version(&name, number) {
+            Ok(version) => version,
+            Err(StoreError::NotFound { .. }) => continue,
+            Err(error) => {
+                tracing::warn!(model = name, number, error = chain(&error), "a version cannot be read");
+                unreadable.push(format!("v{number}"));
+                continue;
+            }
+        };
         let (results, bytes) = (version.results().ok(), version.bytes());
         let manifest = version.manifest;
         let told = status.and_then(|status| Usage::of(status, &name, manifest.version));
@@ -66,6 +75,7 @@ fn named(volumes: &Volumes, name: String, status: Option<&Status>) -> Result<Nam
         // Where nobody tells, the registry's own pointer is what functions follow.
         let pointed = Usage { percent: if current == Some(manifest.version) { 100 } else { 0 }, publication: None };
         versions.push(ListedVersion {
+            has_run: runs::is_there(volumes, &manifest.run),
             manifest,
             usage: told.unwrap_or(pointed),
             gate: results.as_ref().and_then(|results| results.promotion.clone()),
@@ -74,7 +84,7 @@ fn named(volumes: &Volumes, name: String, status: Option<&Status>) -> Result<Nam
             bytes,
         });
     }
-    Ok(NamedModel { name, versions, is_served })
+    Ok(NamedModel { name, versions, unreadable, is_served })
 }
 
 /// `POST /models/{name}/current`: a version and its part of the requests, all of them where no part is told.
@@ -95,14 +105,17 @@ pub async fn card(State(state): State<AppState>, Path((name, version)): Path<(St
         let results = found.results()?;
         let dataset = volumes.dataset(&found.manifest.dataset).ok().map(|dataset| dataset.manifest);
         let card = card::Card::of(&found.manifest, &results, dataset.as_ref());
+        let origin = card.data.derived_from.as_ref();
         Ok(pages::Card {
             nav: "models",
-            percent: part_of(volumes, status.as_ref(), &name, version)?,
+            has_run: runs::is_there(volumes, &found.manifest.run),
+            has_origin: origin.is_some_and(|origin| volumes.datasets_dir().join(&origin.dataset).is_dir()),
+            percent: part_of(volumes, status.as_ref(), &name, version),
             bytes: found.bytes(),
             balance: (!card.data.classes.is_empty()).then(|| chart::classes(&card.data.classes)),
             confusion: chart::confusion(&results),
             per_class: chart::per_class(&results.per_class),
-            reliability: results.calibration.as_ref().map(chart::reliability),
+            reliability: results.calibration.as_ref().and_then(chart::reliability),
             settings: pages::settings(&results),
             charts: Charts::below(&format!("/models/{name}/{version}")),
             card,
@@ -141,6 +154,6 @@ pub async fn chart(
 }
 
 fn figures(results: &Results) -> Vec<Figure> {
-    let reliability = results.calibration.as_ref().map(chart::reliability);
+    let reliability = results.calibration.as_ref().and_then(chart::reliability);
     [Some(chart::per_class(&results.per_class)), chart::confusion(results), reliability].into_iter().flatten().collect()
 }

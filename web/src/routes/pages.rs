@@ -8,12 +8,12 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
 };
 use http::StatusCode;
-use store::Volumes;
+use store::{StoreError, Volumes};
 use tokio::time;
 
 use super::predict::predict_form;
 use crate::{
-    error::Result,
+    error::{Result, chain},
     functions::Usage,
     inference::Wanted,
     pages::{self, page},
@@ -35,8 +35,8 @@ pub async fn home(State(state): State<AppState>) -> Page {
     let home = state.on_volumes(move |volumes| {
         Ok(pages::Home {
             nav: "",
-            model: model_in_use(volumes, status.as_ref(), &name)?,
-            run: volumes.runs()?.first().map(RunView::of).transpose()?,
+            model: model_in_use(volumes, status.as_ref(), &name),
+            run: volumes.runs()?.iter().find_map(|run| RunView::of(run).ok()),
             datasets: volumes.datasets()?.into_iter().map(|dataset| dataset.manifest).collect(),
         })
     });
@@ -52,31 +52,50 @@ pub(super) async fn quick_status(state: &AppState) -> Option<Status> {
 }
 
 /// A version's part of the requests in percent; by the registry's own pointer where no engine tells.
-pub(super) fn part_of(volumes: &Volumes, status: Option<&Status>, model: &str, version: u32) -> Result<u32> {
+pub(super) fn part_of(volumes: &Volumes, status: Option<&Status>, model: &str, version: u32) -> u32 {
     match status.and_then(|status| Usage::of(status, model, version)) {
-        Some(usage) => Ok(usage.percent),
-        None => Ok(if volumes.current(model)? == Some(version) { 100 } else { 0 }),
+        Some(usage) => usage.percent,
+        None if pointer(volumes.current(model)) == Some(version) => 100,
+        None => 0,
     }
 }
 
-/// The version that gets most of the requests; the registry's own pointer where no engine tells.
-fn model_in_use(volumes: &Volumes, status: Option<&Status>, name: &str) -> Result<Option<ModelManifest>> {
+/// Where a registry's pointer leads; nowhere if it is damaged.
+pub(super) fn pointer(read: store::Result<Option<u32>>) -> Option<u32> {
+    read.unwrap_or_else(|error| {
+        tracing::warn!(error = chain(&error), "a pointer of the registry cannot be read");
+        None
+    })
+}
+
+/// The version that gets most of the requests; the registry's own pointer where no engine tells. Its name where it cannot
+/// be read.
+fn model_in_use(volumes: &Volumes, status: Option<&Status>, name: &str) -> Option<Result<ModelManifest, String>> {
     let used = status.and_then(|status| Usage::most_used(status, name));
-    let version = match used {
-        Some(version) => Some(version),
-        None => volumes.current(name)?,
-    };
-    match version {
-        Some(version) => Ok(Some(volumes.version(name, version)?.manifest)),
-        None => Ok(None),
-    }
+    let version = used.or_else(|| pointer(volumes.current(name)))?;
+    let read = volumes.version(name, version).map_err(|error| {
+        tracing::warn!(error = chain(&error), "the version in use cannot be read");
+        format!("{name} v{version}")
+    });
+    Some(read.map(|version| version.manifest))
 }
 
 /// `GET /training_page`.
 pub async fn train(State(state): State<AppState>) -> Page {
-    let datasets = state.on_volumes(|volumes| Ok(volumes.datasets()?)).await?;
-    let datasets = datasets.into_iter().map(|dataset| dataset.manifest).collect();
-    page(&pages::Train { nav: "train", datasets })
+    let train = state.on_volumes(|volumes| {
+        let datasets: Vec<_> = volumes.datasets()?.into_iter().map(|dataset| dataset.manifest).collect();
+        let is_damaged = |id: &String| match volumes.dataset(id) {
+            Ok(_) | Err(StoreError::NotFound { .. }) => false,
+            Err(error) => {
+                tracing::warn!(dataset = id, error = chain(&error), "a dataset cannot be read");
+                true
+            }
+        };
+        let is_missing = |id: &String| datasets.iter().all(|dataset| dataset.id != *id);
+        let unreadable = volumes.dataset_ids()?.into_iter().filter(is_missing).filter(is_damaged).collect();
+        Ok(pages::Train { nav: "train", datasets, unreadable })
+    });
+    page(&train.await?)
 }
 
 /// `POST /datasets`: the upload of a browser without scripts.
@@ -110,7 +129,7 @@ pub async fn classify(State(state): State<AppState>) -> Page {
 async fn classify_page(state: &AppState) -> Result<pages::Classify> {
     let name = state.config.model.clone();
     let status = quick_status(state).await;
-    let model = state.on_volumes(move |volumes| model_in_use(volumes, status.as_ref(), &name)).await?;
+    let model = state.on_volumes(move |volumes| Ok(model_in_use(volumes, status.as_ref(), &name))).await?;
     Ok(pages::Classify { nav: "classify", model, predictions: vec![], problem: None })
 }
 
@@ -125,7 +144,7 @@ pub async fn classify_form(State(state): State<AppState>, request: Request) -> R
         }
         Err(error) => {
             let detail = error.detail();
-            tracing::warn!(error = crate::error::chain(&error), "pictures were not classified");
+            tracing::warn!(error = chain(&error), "pictures were not classified");
             shown.problem = Some(detail.message);
             StatusCode::from_u16(detail.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
         }

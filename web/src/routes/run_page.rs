@@ -22,9 +22,10 @@ use crate::{
     chart::{self, Figure},
     error::{Result, WebError},
     form::{self, Typed},
+    live::Live,
     pages::{self, Charts, Outcome, ShownSuspect, page},
     predictions::{self, Wanted},
-    runs::{self, Live, RunView},
+    runs::{self, RunView},
     state::AppState,
 };
 
@@ -62,7 +63,7 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
             None => pages::ranked(&live.candidates),
         };
         let is_current = match view.status.version {
-            Some(version) => part_of(volumes, status.as_ref(), &view.model, version)? > 0,
+            Some(version) => part_of(volumes, status.as_ref(), &view.model, version) > 0,
             None => false,
         };
         let log = if results.is_some() { String::new() } else { run.log_tail(LOG_BYTES) };
@@ -73,8 +74,10 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
         Ok(pages::Run {
             nav: "runs",
             label_error,
-            dataset_name: dataset.as_ref().map_or(view.dataset.clone(), |dataset| dataset.manifest.name.clone()),
+            dataset_name: dataset.as_ref().map(|dataset| dataset.manifest.name.clone()),
+            has_original: view.retry_of.as_deref().is_some_and(|run| runs::is_there(volumes, run)),
             candidates,
+            best: chart::best(&live.trials),
             curves,
             charts: Charts::below(&format!("/runs/{}", view.id)),
             outcome: match results {
@@ -118,7 +121,7 @@ fn outcome(
         search: search(&results),
         confusion: chart::confusion(&results),
         per_class: chart::per_class(&results.per_class),
-        reliability: results.calibration.as_ref().map(chart::reliability),
+        reliability: results.calibration.as_ref().and_then(chart::reliability),
         has_predictions,
         mistakes,
         suspects: suspects(dataset, &results),
@@ -149,7 +152,7 @@ pub async fn live(State(state): State<AppState>, Path(id): Path<String>) -> Page
     let charts = Charts::below(&format!("/runs/{id}"));
     let live = state.on_volumes(move |volumes| Live::of(&volumes.run(&id)?, hindrance)).await?;
     let (candidates, curves) = (pages::ranked(&live.candidates), chart::curves(&live.curves, None));
-    page(&pages::RunLive { candidates, curves, charts, live })
+    page(&pages::RunLive { candidates, best: chart::best(&live.trials), curves, charts, live })
 }
 
 /// `GET /runs/{id}/pictures`: those behind a number.
@@ -199,18 +202,19 @@ pub async fn chart(State(state): State<AppState>, Path((id, file)): Path<(String
     let name = id.clone();
     let figures = state.on_volumes(move |volumes| {
         let run = volumes.run(&id)?;
-        let view = RunView::of(&run)?;
+        let (view, live) = (RunView::of(&run)?, Live::of(&run, None)?);
         let Some(results) = results_of(&run, &view)? else {
-            let live = Live::of(&run, None)?;
-            return Ok(
-                [chart::curves(&live.curves, None), vec![chart::trade(&pages::ranked(&live.candidates))]].concat()
-            );
+            let mut figures = chart::curves(&live.curves, None);
+            figures.push(chart::trade(&pages::ranked(&live.candidates)));
+            figures.extend(chart::best(&live.trials));
+            return Ok(figures);
         };
         let mut figures = chart::curves(&results.curves, Some(results.best_epoch));
+        figures.extend(chart::best(&live.trials));
         figures.push(chart::trade(&results.leaderboard));
         figures.push(chart::per_class(&results.per_class));
         figures.extend(chart::confusion(&results));
-        figures.extend(results.calibration.as_ref().map(chart::reliability));
+        figures.extend(results.calibration.as_ref().and_then(chart::reliability));
         Ok(figures)
     });
     charts::file(&figures.await?, &name, &file)

@@ -17,7 +17,8 @@ use utoipa::ToSchema;
 use crate::{
     error::Result,
     events,
-    runs::{self, Asked, LabelChange, Live, RunView},
+    live::Live,
+    runs::{self, Asked, LabelChange, RunView},
     state::AppState,
 };
 
@@ -57,16 +58,15 @@ async fn created(state: &AppState, run: Run) -> Result<Response> {
     Ok((StatusCode::CREATED, location, Json(view)).into_response())
 }
 
-/// All runs, newest first.
+/// All runs that can be read, newest first.
 #[utoipa::path(get, path = "/api/runs", operation_id = "list_runs", tag = "runs", responses(
     (status = 200, description = "The runs", body = Vec<RunView>),
     (status = "default", description = "Anything else", body = ErrorBody),
 ))]
 pub async fn list(State(state): State<AppState>) -> Result<Json<Vec<RunView>>> {
     let launcher = state.launcher.clone();
-    let views = state.on_volumes(move |volumes| {
-        volumes.runs()?.iter().map(|run| Ok(RunView::of(run)?.queued(&*launcher))).collect()
-    });
+    let views =
+        state.on_volumes(move |volumes| Ok(runs::each(volumes, |run| Ok(RunView::of(&run)?.queued(&*launcher)))?.told));
     Ok(Json(views.await?))
 }
 

@@ -8,7 +8,7 @@ use super::{pages::Page, run_page::results_of};
 use crate::{
     error::Result,
     pages::{self, ListedRun, page},
-    runs::RunView,
+    runs::{self, Listing, RunView},
     state::AppState,
 };
 
@@ -18,19 +18,13 @@ pub async fn list(State(state): State<AppState>) -> Page {
     let runs = state.on_volumes(move |volumes| {
         let names: HashMap<_, _> =
             volumes.datasets()?.into_iter().map(|dataset| (dataset.manifest.id, dataset.manifest.name)).collect();
-        let mut listed = vec![];
-        for run in volumes.runs()? {
+        runs::each(volumes, |run| {
             let view = RunView::of(&run)?.queued(&*launcher);
-            listed.push(ListedRun {
-                results: results_of(&run, &view)?,
-                dataset_name: names.get(&view.dataset).unwrap_or(&view.dataset).clone(),
-                view,
-            });
-        }
-        Ok(listed)
+            Ok(ListedRun { results: results_of(&run, &view)?, dataset_name: names.get(&view.dataset).cloned(), view })
+        })
     });
-    let runs = runs.await?;
-    page(&pages::Runs { nav: "runs", bytes: runs.iter().map(|run| run.view.bytes).sum(), runs })
+    let Listing { told: runs, unreadable } = runs.await?;
+    page(&pages::Runs { nav: "runs", bytes: runs.iter().map(|run| run.view.bytes).sum(), runs, unreadable })
 }
 
 /// `GET /results_page`: the newest run.

@@ -141,6 +141,24 @@ async fn a_dataset_without_some_pictures_is_another_dataset_and_the_same_one_the
 }
 
 #[tokio::test]
+async fn every_derived_dataset_has_a_name_of_its_own_that_tells_how_much_was_left_out() {
+    let bench = Bench::new();
+    let dataset = bench.dataset();
+    let derive = async |id: String, remove: Value| {
+        let made = bench.post_json(&format!("/api/datasets/{id}/derive"), &json!({"remove": remove})).await;
+        assert!(made.status.is_success(), "{}", made.text());
+        made.json::<DatasetManifest>()
+    };
+    let origin = dataset.manifest.id;
+    let first = derive(origin.clone(), json!(["0/0.png"])).await;
+    assert_eq!(first.name, "cats & <dogs> (1 left out)");
+    assert_eq!(derive(origin.clone(), json!(["0/0.png"])).await, first, "the same again is the same");
+    assert_eq!(derive(origin, json!(["0/2.png"])).await.name, "cats & <dogs> (1 left out, 2)");
+    let second = derive(first.id, json!(["1/1.png", "1/13.png"])).await;
+    assert_eq!(second.name, "cats & <dogs> (3 left out)");
+}
+
+#[tokio::test]
 async fn a_run_between_two_trainers_waits_and_its_page_says_so() {
     let bench = Bench::new();
     let run = bench.queued_run(&bench.dataset());

@@ -5,7 +5,9 @@
 
 mod bench;
 mod changes;
+mod charts;
 mod cluster;
+mod damaged;
 mod datasets;
 mod diagnosis;
 mod functions;

@@ -117,15 +117,15 @@ async fn the_form_of_settings_starts_a_run_or_says_what_is_wrong_beside_each_fie
     shows(
         &wrong,
         &[
-            "dropout is &#34;many&#34;; expected a number from 0 to 0.9",
+            "Dropout is &#34;many&#34;; expected a number from 0 to 0.9",
             "value=\"many\"",
-            "<strong class=\"wrong\" role=\"alert\">epochs is 0; expected 1 to 1000</strong>",
-            "model is &#34;..&#34;",
+            "<strong class=\"wrong\" role=\"alert\">Epochs is 0; expected 1 to 1000</strong>",
+            "Publish as is &#34;..&#34;",
             "<details open>",
         ],
     );
     let wrong = bench.post(&path, URLENCODED, "epochs=0&seed=-1").await;
-    shows(&wrong, &["seed is &#34;-1&#34;; expected a whole number from 0 to 4294967295"]);
+    shows(&wrong, &["Seed is &#34;-1&#34;; expected a whole number from 0 to 4294967295"]);
     assert!(bench.volumes.runs().unwrap().is_empty());
 
     let started = bench.post(&path, URLENCODED, "family=cnn&epochs=5&dropout=&model=pets").await;

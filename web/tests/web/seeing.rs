@@ -1,7 +1,9 @@
 //! What runs show of themselves: their search, the pictures behind their numbers, charts as files, two runs side by side,
 //! and the forms that name, repeat, delete and derive.
 
-use api::train::{Candidate, CandidateState, Progress, RunLabel, RunState};
+use api::train::{
+    Augmentation, Candidate, CandidateState, Family, Hyperparameters, Progress, RunLabel, RunState, Suspect,
+};
 use http::{StatusCode, header};
 
 use crate::{
@@ -146,7 +148,11 @@ async fn a_search_is_shown_while_it_runs() {
         &live,
         &["<span role=\"status\">training</span>", "epoch 3 of at most 3", "Learning rate", "pictures per second"],
     );
-    assert!(live.text().find(">fine-tuned").unwrap() < live.text().find(">linear").unwrap());
+    let live = live.text();
+    let (_, board) = live.split_once("<table class=\"leaderboard\">").unwrap();
+    assert!(board.find(">fine-tuned").unwrap() < board.find(">linear").unwrap());
+    let csv = bench.get(&format!("/runs/{}/charts/best.csv", run.id())).await.text();
+    assert_eq!(csv, "Seconds,Candidate,Family,Validation accuracy,Best so far\r\n10,1,linear,0.875,0.875\r\n");
     tell(Progress::Resumed { epoch: 1, seconds: 1.0 });
     shows(&bench.get(&path).await, &["Accuracy after epoch 1: train 50.0 %, validation 25.0 %"]);
     let csv = bench.get(&format!("/runs/{}/charts/loss.csv", run.id())).await.text();
@@ -164,7 +170,7 @@ async fn two_runs_are_compared_and_their_differences_marked() {
     let page = bench.get(&format!("/compare?run={}&run={}", a.id(), b.id())).await;
     shows(
         &page,
-        &["B is better +25.0 points", "with &#60;dog&#62;", "Validation accuracy at the end: A 25.0 %, B 25.0 %"],
+        &["B is better by 25.0 points", "with &#60;dog&#62;", "Validation accuracy at the end: A 25.0 %, B 25.0 %"],
     );
     shows(
         &page,
@@ -224,7 +230,9 @@ async fn suspects_and_lookalikes_are_left_out_of_a_new_dataset() {
     assert_eq!(derived.status, StatusCode::SEE_OTHER, "{}", derived.text());
     let address = derived.header(header::LOCATION).to_owned();
     let page = bench.get(&address).await;
-    shows(&page, &["14 pictures of 2 classes", "by leaving out 2 pictures", &path]);
+    shows(&page, &["14 pictures of 2 classes", "by leaving out 2 pictures", "&#60;dogs&#62; (2 left out)"]);
+    shows(&page, &[&format!("Made of <a href=\"{path}\">cats &#38; &#60;dogs&#62;</a>")]);
+    shows(&bench.get(&path).await, &[&format!("Made of this one: <a href=\"{address}\">cats")]);
     assert_eq!(bench.volumes.dataset(&dataset.manifest.id).unwrap().manifest.pictures, 16, "the other one stays");
     for (form, said) in [("", "No picture is ticked"), ("remove=cow.png", "has no picture")] {
         let refused = bench.post(&format!("{path}/derive"), URLENCODED, form).await;
@@ -247,7 +255,10 @@ async fn the_form_shows_the_search_first_and_each_familys_own_fields() {
     );
     shows(&page, &["data-family=\"fine_tune\">fine-tuned: 6</span>", "name=\"backbone\""]);
     let wrong = bench.post(&format!("{path}/train"), URLENCODED, "budget_seconds=1").await;
-    shows(&wrong, &["<strong class=\"wrong\" role=\"alert\">budget_seconds is 1; expected 5 to 86400</strong>"]);
+    shows(
+        &wrong,
+        &["<strong class=\"wrong\" role=\"alert\">Time for the search in seconds is 1; expected 5 to 86400</strong>"],
+    );
     let started = bench.post(&format!("{path}/train"), URLENCODED, "budget_seconds=60&family=").await;
     assert_eq!(started.status, StatusCode::SEE_OTHER, "{}", started.text());
     assert_eq!(bench.volumes.runs().unwrap()[0].spec.hyperparameters.budget_seconds, Some(60.0));
@@ -273,4 +284,77 @@ async fn a_version_has_a_card_and_the_list_tells_what_the_gate_said() {
         let status = bench.get(missing).await.status;
         assert!(status.is_client_error(), "{missing}: {status}");
     }
+}
+
+#[tokio::test]
+async fn suspects_that_are_not_shown_are_counted_and_without_a_dataset_nothing_can_be_left_out() {
+    let bench = Bench::new();
+    let dataset = bench.dataset();
+    let run = bench.searched_run(&dataset);
+    let mut results = searched(&dataset.manifest.id, run.id());
+    let one = results.suspects[0].clone();
+    results.suspects = (0..150).map(|n| Suspect { name: format!("many/{n}.png"), ..one.clone() }).collect();
+    run.write_results(&results).unwrap();
+    let (path, of_dataset) = (format!("/runs/{}", run.id()), format!("/datasets/{}", dataset.manifest.id));
+    let told = format!("100 of 150 are shown, the surest first; <a href=\"/api/runs/{}/suspects\">", run.id());
+    for page in [&path, &of_dataset] {
+        let page = bench.get(page).await;
+        shows(&page, &[&told, "many/99.png", "Make a dataset without those that are ticked"]);
+        assert!(!page.text().contains("many/100.png"));
+    }
+    bench.volumes.delete_dataset(&dataset.manifest.id).unwrap();
+    let page = bench.get(&path).await;
+    shows(&page, &["The dataset has been deleted, so there is nothing to leave them out of.", "many/0.png"]);
+    assert!(!page.text().contains("/derive"));
+}
+
+#[tokio::test]
+async fn what_has_been_deleted_is_named_and_leads_nowhere() {
+    let bench = Bench::new();
+    let dataset = bench.dataset();
+    bench.model(&dataset);
+    let first = bench.finished_run(&dataset);
+    first.write_label(&RunLabel::default()).unwrap();
+    let second = bench.volumes.retry_run(&first).unwrap();
+    second.write_results(&searched(&dataset.manifest.id, second.id())).unwrap();
+    second.write_status(&status(RunState::Succeeded)).unwrap();
+    let (dataset, first) = (dataset.manifest.id, first.id().to_owned());
+    let pages = [format!("/runs/{}", second.id()), "/runs".into(), "/models".into(), "/models/classifier/1".into()];
+    let again = format!("/datasets/{dataset}?run={}#train", second.id());
+    shows(&bench.get(&pages[0]).await, &[&format!("href=\"/runs/{first}\""), &again, "/retry"]);
+    bench.volumes.delete_run(&first).unwrap();
+    bench.volumes.delete_dataset(&dataset).unwrap();
+    for path in &pages {
+        let page = bench.get(path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        for gone in [format!("href=\"/runs/{first}\""), format!("href=\"/datasets/{dataset}"), "/runs/run-1\"".into()] {
+            assert!(!page.text().contains(&gone), "{path} leads to {gone}");
+        }
+    }
+    let page = bench.get(&pages[0]).await;
+    shows(&page, &[&format!("{dataset}, which has been deleted"), &format!("{first}, which has been deleted")]);
+    assert!(!page.text().contains("/retry"), "there is nothing to train on");
+    shows(&bench.get("/models/classifier/1").await, &["run-1, which has been deleted"]);
+}
+
+#[tokio::test]
+async fn the_settings_of_a_run_fill_in_the_form_in_the_words_of_their_fields() {
+    let bench = Bench::new();
+    let dataset = bench.dataset();
+    let asked = Hyperparameters {
+        family: Some(Family::Cnn),
+        epochs: Some(7),
+        augmentation: Some(Augmentation::Flip),
+        ..Hyperparameters::default()
+    };
+    let run = bench.volumes.create_run(&dataset.manifest.id, "pets", asked).unwrap();
+    let path = format!("/datasets/{}", dataset.manifest.id);
+    let page = bench.get(&format!("{path}?run={}", run.id())).await;
+    shows(&page, &["<option value=\"cnn\" selected>", "max=\"1000\" step=\"1\" value=\"7\"", "value=\"pets\""]);
+    shows(&page, &["<option value=\"flip\" selected>mirror</option>", "<details open><summary>Settings by hand"]);
+    let fresh = bench.get(&path).await;
+    shows(&fresh, &["Longest gradient (gradient clipping; 0: any)", "Average of weights (EMA; 0: none)"]);
+    shows(&fresh, &["Random changes (augmentation)", "default (with Auto: searched for)", "smaller is faster"]);
+    assert!(!fresh.text().contains("<details open><summary>Settings by hand"));
+    assert_eq!(bench.get(&format!("{path}?run=20260101")).await.status, StatusCode::NOT_FOUND);
 }

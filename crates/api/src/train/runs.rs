@@ -92,13 +92,15 @@ pub struct RunStatus {
     pub attempts: u32,
 }
 
+/// Every stage that a trainer tells of.
+pub const STAGES: [&str; 8] = ["features", "search", "calibrate", "evaluate", "compare", "export", "check", "publish"];
+
 /// One line of `progress.jsonl` and one server-sent event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Progress {
-    /// A countable stage that is not an epoch: `features`, `search` (in seconds), `evaluate`, `export`, `check`,
-    /// `calibrate`, `publish`.
+    /// A countable stage that is not an epoch, one of [`STAGES`]; `search` is counted in seconds.
     Stage {
         /// Which.
         stage: String,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use api::{
     dataset::Split,
-    train::{Calibration, PicturePrediction, Promotion, Suspect},
+    train::{Calibration, PicturePrediction, Suspect},
 };
 use store::{Dataset, ModelDraft, ModelVersion};
 
@@ -23,7 +23,7 @@ use crate::{
     job::Job,
     learning::{HeldOut, Pool, learn},
     monitor::Monitor,
-    promotion::{self, Present},
+    promotion,
     report::{self, Report},
     rival::Rival,
     splits::Splits,
@@ -97,7 +97,8 @@ pub fn publish(
         engine: &engine,
         pixels: learned.fitted.pixels(),
     };
-    let promotion = decide(job, rival.ask(&test_logits, monitor)?);
+    let present = rival.ask(&test_logits, monitor)?;
+    let promotion = promotion::decide(present, job.options.margin, job.options.keep_current);
 
     let report = Report {
         dataset: &dataset,
@@ -125,17 +126,6 @@ pub fn publish(
 
 fn all(pictures: &Pictures) -> Vec<usize> {
     (0..pictures.len()).collect()
-}
-
-/// Whether the version comes into use.
-fn decide(job: &Job, present: Present) -> Promotion {
-    let is_first = present == Present::None;
-    let mut promotion = promotion::decide(present, job.options.margin);
-    if job.options.keep_current && !is_first {
-        promotion.promoted = false;
-        promotion.reason.push_str(" Who serves is decided by publishing, so that nothing has changed yet.");
-    }
-    promotion
 }
 
 /// The exported file against the network that was fitted.

@@ -46,10 +46,10 @@ impl Run {
         &self.run.dataset
     }
 
-    /// Whether the gate kept the version out of use.
+    /// Whether the gate would keep the version out of use.
     fn was_held_back(&self) -> bool {
         let gate = self.outcome.as_ref().and_then(|outcome| outcome.results.promotion.as_ref());
-        gate.is_some_and(|gate| !gate.promoted)
+        gate.is_some_and(|gate| !gate.has_passed())
     }
 }
 

@@ -203,7 +203,11 @@ impl Bench {
 
     /// A published model version of `dataset`.
     pub fn model(&self, dataset: &Dataset) -> ModelVersion {
-        let results = results(&dataset.manifest.id, "run-1");
+        self.model_of(dataset, &results(&dataset.manifest.id, "run-1"))
+    }
+
+    /// A published model version that came to this.
+    pub fn model_of(&self, dataset: &Dataset, results: &Results) -> ModelVersion {
         let manifest = ModelManifest {
             schema: api::model::SCHEMA,
             name: "classifier".into(),
@@ -222,7 +226,7 @@ impl Bench {
             made_by: "test".into(),
             files: [].into(),
         };
-        self.volumes.publish_model(ModelDraft { manifest, onnx: b"not really a network", results: &results }).unwrap()
+        self.volumes.publish_model(ModelDraft { manifest, onnx: b"not really a network", results }).unwrap()
     }
 
     /// A run that has succeeded, with results.
@@ -475,6 +479,7 @@ pub fn searched(dataset: &str, run: &str) -> Results {
             present_accuracy: Some(0.875),
             new_accuracy: Some(0.625),
             margin: 0.02,
+            passed: Some(false),
             promoted: false,
             reason: "it is worse than v7 by more than the margin".into(),
         }),

@@ -252,10 +252,25 @@ pub struct Promotion {
     pub new_accuracy: Option<f64>,
     /// By how much the new one may be worse, 0..=1.
     pub margin: f64,
-    /// Whether the new version came into use.
+    /// The gate's verdict: whether the new version may take the place; absent in files from before it was kept, see
+    /// [`Promotion::has_passed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<bool>,
+    /// Whether the new version came into use by itself; in a cluster a person publishes what passed.
     pub promoted: bool,
     /// Why, in one sentence with the numbers.
     pub reason: String,
+}
+
+impl Promotion {
+    /// The gate's verdict, whatever followed; where the file does not have it, worked out from its figures as the gate does.
+    pub fn has_passed(&self) -> bool {
+        let is_good_enough = || match (self.present_accuracy, self.new_accuracy) {
+            (Some(present), Some(new)) => new >= present - self.margin - 1e-9,
+            _ => true,
+        };
+        self.passed.unwrap_or_else(|| self.promoted || is_good_enough())
+    }
 }
 
 /// One line of `predictions.jsonl`: what a picture of the dataset is taken for. Lines stand in the order of rows: train,
@@ -289,6 +304,22 @@ pub struct PicturePrediction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_gate_decided_is_known_of_old_files_too() {
+        let old = |promoted: bool, accuracies: &str| -> Promotion {
+            let text = format!(
+                r#"{{"compared_with": 2, "pictures": 50, {accuracies}, "margin": 0.02, "promoted": {promoted}, "reason": ""}}"#
+            );
+            serde_json::from_str(&text).expect("an old file")
+        };
+        let figures = |present: f64, new: f64| format!(r#""present_accuracy": {present}, "new_accuracy": {new}"#);
+        let none = r#""present_accuracy": null, "new_accuracy": null"#;
+        assert!(old(true, none).has_passed() && old(false, none).has_passed());
+        assert!(old(false, &figures(0.9, 0.88)).has_passed(), "held in the registry for a person to publish");
+        assert!(!old(false, &figures(0.9, 0.86)).has_passed());
+        assert!(!Promotion { passed: Some(false), ..old(true, none) }.has_passed());
+    }
 
     #[test]
     fn classes_nobody_has_or_predicts_have_no_figures_instead_of_zero() {

@@ -28,6 +28,8 @@ pub struct Dataset {
     pub lookalikes: Vec<Lookalikes>,
     /// The newest run whose models doubt labels, and what they doubt.
     pub doubted: Option<(String, Vec<ShownSuspect>)>,
+    /// Versions in use that were made from it.
+    pub in_use: Vec<String>,
     /// What it takes on the disk.
     pub bytes: u64,
     /// Settings of a run.

@@ -55,6 +55,7 @@ async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<Str
                 charts: Charts::below(&format!("/datasets/{id}")),
                 lookalikes: lookalikes(&dataset)?,
                 doubted: doubted(volumes, &dataset)?,
+                in_use: in_use(volumes, &id)?,
                 bytes: dataset.bytes(),
                 form: form::Form::new(&backbones, runs::picture_side(&dataset), &model, &typed, &wrong),
                 form_open: !wrong.is_empty(),
@@ -119,6 +120,18 @@ fn doubted(volumes: &Volumes, dataset: &Dataset) -> Result<Option<(String, Vec<S
         }
     }
     Ok(None)
+}
+
+/// Versions in use that were made from this dataset: without its records nobody knows any more what they were fitted on.
+fn in_use(volumes: &Volumes, dataset: &str) -> Result<Vec<String>> {
+    let mut found = vec![];
+    for name in volumes.model_names()? {
+        let Some(version) = volumes.current(&name)? else { continue };
+        if volumes.version(&name, version).is_ok_and(|version| version.manifest.dataset == dataset) {
+            found.push(format!("{name} v{version}"));
+        }
+    }
+    Ok(found)
 }
 
 /// `GET /datasets/{id}/charts/{file}`: a chart as a file.

@@ -34,3 +34,14 @@ async fn what_passed_the_gate_and_was_not_put_into_use_is_not_told_as_held_back(
     let page = bench.get(&format!("/runs/{}", run.id())).await;
     shows(&page, &["It would take the place of v7", "a person puts it into use", ">Put into use</button>"]);
 }
+
+#[tokio::test]
+async fn whoever_deletes_the_dataset_of_the_version_in_use_is_told_what_that_switches_off() {
+    let bench = Bench::new();
+    let dataset = bench.dataset();
+    let version = bench.model(&dataset).manifest.version;
+    let page = format!("/datasets/{}", dataset.manifest.id);
+    assert!(!bench.get(&page).await.text().contains("without a comparison"), "nothing is in use");
+    bench.volumes.set_current("classifier", version).unwrap();
+    shows(&bench.get(&page).await, &["classifier v1, which is in use, was made from it", "without a comparison"]);
+}

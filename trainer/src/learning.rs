@@ -160,12 +160,7 @@ fn search(
 fn known_backbones(task: &Task) -> Result<Vec<Known>> {
     let known = |name: String| {
         let backbone = task.backbones.open(&name)?;
-        Ok(Known {
-            name,
-            fixed_size: backbone.fixed_size(),
-            is_trainable: backbone.n_blocks() > 0,
-            is_last_resort: backbone.is_last_resort(),
-        })
+        Ok(Known { installed: backbone.installed(), is_last_resort: backbone.is_last_resort() })
     };
     task.backbones.names().into_iter().map(known).collect()
 }

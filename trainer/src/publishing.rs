@@ -49,7 +49,7 @@ pub fn publish(
     let backbones = Backbones::find(job.options.backbones.as_deref(), Some(&own));
     let spec = &dataset.manifest.preprocess;
     let side = spec.width.max(spec.height);
-    let plan = job.run.spec.hyperparameters.resolve(&backbones.names(), side).map_err(TrainerError::Settings)?;
+    let plan = job.run.spec.hyperparameters.resolve(&backbones.installed(), side).map_err(TrainerError::Settings)?;
     monitor.timed("verify", |_| Ok(dataset.verify()?))?;
 
     let engine = Engine::load()?;

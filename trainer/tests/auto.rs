@@ -290,12 +290,12 @@ fn a_head_on_a_persons_own_network_is_published_with_it() {
     let asked = Hyperparameters {
         family: Some(Family::Linear),
         backbone: Some("mine".into()),
-        input_size: Some(24),
         epochs: Some(10),
         patience: Some(0),
         ..Hyperparameters::default()
     };
-    place.train(asked);
+    let run = place.train(asked);
+    assert_eq!(run.results().unwrap().unwrap().settings.input_size, 24, "it is asked at the side that it sees");
     let version = place.volumes.version("stripes", 1).unwrap();
     let backbone = version.manifest.backbone.clone().unwrap();
     assert_eq!((backbone.name.as_str(), backbone.licence.as_str()), ("mine", "MIT"));
@@ -334,7 +334,7 @@ fn a_persons_own_network_that_cannot_do_what_is_asked_says_so() {
         run.status().unwrap().reason.unwrap()
     };
     let at_another_size = reason(asked(Family::Linear, 32));
-    assert!(at_another_size.contains("backbone mine sees 24 pixels; input_size is 32"), "{at_another_size}");
+    assert!(at_another_size.contains("input_size is 32; backbone mine sees 24 pixels only"), "{at_another_size}");
     let tuned = reason(asked(Family::FineTune, 24));
     assert!(tuned.contains("mine"), "{tuned}");
 

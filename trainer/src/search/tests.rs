@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use api::train::{CandidateState, Family, Hyperparameters};
+use api::{
+    backbone::{Installed, Sides},
+    train::{CandidateState, Family, Hyperparameters},
+};
 
 use super::{proposals::Known, *};
 
@@ -116,7 +119,8 @@ struct Ran {
 }
 
 fn known(name: &&str) -> Known {
-    Known { name: (*name).to_owned(), fixed_size: None, is_trainable: true, is_last_resort: false }
+    let installed = Installed { name: (*name).to_owned(), sides: Sides::From(1), is_trainable: true };
+    Known { installed, is_last_resort: false }
 }
 
 fn run(case: &Case) -> Ran {

@@ -145,22 +145,39 @@ fn search(
         n_final,
         budget_seconds: asked.budget_seconds,
     };
+    let (backbones, unreadable) = known_backbones(task, asked.stated.backbone.as_deref())?;
     let proposals = Proposals {
         stated: asked.stated.clone(),
-        backbones: known_backbones(task)?,
+        backbones,
         picture_side: task.pictures.width().max(task.pictures.height()),
         n_pictures: task.pictures.len(),
     };
     let known = checkpoints.trials()?;
     let limit_seconds = pool.overrun * asked.budget_seconds;
     let mut bench = Trials { task, source, monitor, known, budget_seconds: asked.budget_seconds, limit_seconds };
-    search::search(&question, &proposals, &mut bench)
+    let found = search::search(&question, &proposals, &mut bench)?;
+    Ok(Found { notes: [unreadable, found.notes].concat(), ..found })
 }
 
-fn known_backbones(task: &Task) -> Result<Vec<Known>> {
-    let known = |name: String| {
-        let backbone = task.backbones.open(&name)?;
+/// Backbones that candidates can be built on: the stated one alone, if one is stated, else all, but for a person's own
+/// ones that cannot be read; and a note on each of those.
+fn known_backbones(task: &Task, stated: Option<&str>) -> Result<(Vec<Known>, Vec<String>)> {
+    let known = |name: &str| -> Result<Known> {
+        let backbone = task.backbones.open(name)?;
         Ok(Known { installed: backbone.installed(), is_last_resort: backbone.is_last_resort() })
     };
-    task.backbones.names().into_iter().map(known).collect()
+    if let Some(name) = stated {
+        return Ok((vec![known(name)?], vec![]));
+    }
+    let (mut all, mut notes) = (vec![], vec![]);
+    for name in task.backbones.names() {
+        match known(&name) {
+            Ok(backbone) => all.push(backbone),
+            Err(error) if !task.backbones.is_own(&name) => return Err(error),
+            Err(error) => {
+                notes.push(format!("Backbone {name} was left out of the search: {}.", error.sentence()));
+            }
+        }
+    }
+    Ok((all, notes))
 }

@@ -336,12 +336,30 @@ fn a_persons_own_network_that_cannot_do_what_is_asked_says_so() {
     let at_another_size = reason(asked(Family::Linear, 32));
     assert!(at_another_size.contains("input_size is 32; backbone mine sees 24 pixels only"), "{at_another_size}");
     let tuned = reason(asked(Family::FineTune, 24));
-    assert!(tuned.contains("mine"), "{tuned}");
+    assert!(tuned.contains("backbone mine can only be used frozen"), "{tuned}");
+
+    damage_own_backbone(&place);
+    let damaged = reason(asked(Family::Linear, 24));
+    assert!(damaged.contains("SHA-256"), "{damaged}");
+    let searched_on = reason(Hyperparameters { backbone: Some("mine".into()), ..searched() });
+    assert!(searched_on.contains("SHA-256"), "{searched_on}");
+}
 
     let file = place.volumes.backbone("mine").unwrap().dir.join(NETWORK_FILE);
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
-    let damaged = reason(asked(Family::Linear, 24));
-    assert!(damaged.contains("SHA-256"), "{damaged}");
 }
+
+#[test]
+fn a_search_goes_on_without_a_damaged_network_and_says_so() {
+    let place = Place::new([8, 2, 0]);
+    add_own_backbone(&place);
+    damage_own_backbone(&place);
+    let results = place.train(searched()).results().unwrap().unwrap();
+    assert!(results.leaderboard.iter().all(|candidate| candidate.settings.backbone.is_none()));
+    let told =
+        |note: &String| note.starts_with("Backbone mine was left out of the search: ") && note.contains("SHA-256");
+    assert!(results.notes.iter().any(told), "{:?}", results.notes);
+}
+fn damage_own_backbone(place: &Place) {

@@ -252,6 +252,11 @@ impl Backbones {
         self.paths.keys().cloned().collect()
     }
 
+    /// Whether a person added it.
+    pub fn is_own(&self, name: &str) -> bool {
+        matches!(self.paths.get(name), Some(Place::Own(_)))
+    }
+
     /// What is known of them without reading their networks. Of a person's own one whose manifest cannot be read it is only
     /// the name: what is wrong with it is said where it is opened.
     pub fn installed(&self) -> Vec<Installed> {

@@ -43,6 +43,11 @@ pub fn publish(
     monitor: &mut Monitor,
 ) -> Result<ModelVersion> {
     monitor.go_on()?;
+    if resumed.is_some()
+        && let Some(published) = published_before(job)?
+    {
+        return Ok(published);
+    }
     let dataset = job.volumes.dataset(&job.run.spec.dataset)?;
     data::check(&dataset)?;
     let own = job.volumes.volume2().join("backbones");
@@ -122,6 +127,21 @@ pub fn publish(
         job.volumes.set_current(&published.manifest.name, published.manifest.version)?;
     }
     Ok(published)
+}
+
+/// The version that a trainer which died had published for this run already, put into use where that was all that was
+/// left to do: where the version in use is still the one that it was compared with.
+fn published_before(job: &Job) -> Result<Option<ModelVersion>> {
+    let model = &job.run.spec.model;
+    let of_run = |version: &ModelVersion| version.manifest.run == job.run.id();
+    let Some(published) = job.volumes.versions(model)?.into_iter().find(of_run) else { return Ok(None) };
+    let promotion = published.results()?.promotion.filter(|promotion| promotion.promoted);
+    if let Some(promotion) = promotion
+        && job.volumes.current(model)? == promotion.compared_with
+    {
+        job.volumes.set_current(model, published.manifest.version)?;
+    }
+    Ok(Some(published))
 }
 
 fn all(pictures: &Pictures) -> Vec<usize> {

@@ -14,7 +14,7 @@ use api::{
     PreprocessSpec,
     backbone::{BackboneManifest, NETWORK_FILE, SCHEMA},
     dataset::Split,
-    train::{CandidateState, Family, Hyperparameters, PicturePrediction, Progress, RunState},
+    train::{CandidateState, Family, Hyperparameters, PicturePrediction, Progress, RunState, RunStatus},
 };
 use common::Place;
 use rand::RngExt;
@@ -191,6 +191,32 @@ fn a_search_whose_trainer_was_killed_ends_with_the_very_same_file() {
 }
 
 #[test]
+fn a_trainer_that_died_after_publishing_is_followed_by_one_that_publishes_nothing_more() {
+    let place = Place::new([8, 2, 12]);
+    let quick = Hyperparameters { epochs: Some(1), ..stated() };
+    let first = place.train(quick.clone());
+    let second = place.run(quick);
+    assert!(place.trainer(&second).args(["--margin", "1"]).status().unwrap().success());
+    let died = |run: &Run| {
+        let status = run.status().unwrap();
+        run.write_status(&RunStatus { state: RunState::Running, ended: None, version: None, ..status }).unwrap();
+    };
+
+    died(&second);
+    place.volumes.set_current("stripes", 1).unwrap();
+    place.finish(&second);
+    assert_eq!((second.status().unwrap().state, second.status().unwrap().version), (RunState::Succeeded, Some(2)));
+    assert_eq!(place.volumes.version_numbers("stripes").unwrap(), [2, 1]);
+    assert_eq!(place.volumes.current("stripes").unwrap(), Some(2), "what was left to do is done");
+
+    died(&first);
+    place.finish(&first);
+    assert_eq!(first.status().unwrap().version, Some(1));
+    assert_eq!(place.volumes.version_numbers("stripes").unwrap(), [2, 1]);
+    assert_eq!(place.volumes.current("stripes").unwrap(), Some(2), "another one came into use since");
+}
+
+#[test]
 fn a_second_run_on_the_same_data_takes_features_from_the_cache_unless_they_are_damaged() {
     let Some(backbones) = common::backbones() else {
         println!("SKIPPED: no backbone is installed; run `cargo xtask setup`");
@@ -345,6 +371,7 @@ fn a_persons_own_network_that_cannot_do_what_is_asked_says_so() {
     assert!(searched_on.contains("SHA-256"), "{searched_on}");
 }
 
+fn damage_own_backbone(place: &Place) {
     let file = place.volumes.backbone("mine").unwrap().dir.join(NETWORK_FILE);
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -362,4 +389,3 @@ fn a_search_goes_on_without_a_damaged_network_and_says_so() {
         |note: &String| note.starts_with("Backbone mine was left out of the search: ") && note.contains("SHA-256");
     assert!(results.notes.iter().any(told), "{:?}", results.notes);
 }
-fn damage_own_backbone(place: &Place) {

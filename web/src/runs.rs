@@ -3,7 +3,9 @@
 use api::{
     ErrorCode,
     backbone::Installed,
-    train::{Candidate, EpochMetrics, Hyperparameters, Progress, Results, RunLabel, RunState, RunStatus},
+    train::{
+        Candidate, CandidateState, EpochMetrics, Hyperparameters, Progress, Results, RunLabel, RunState, RunStatus,
+    },
 };
 use serde::{Deserialize, Serialize};
 use store::{Dataset, Run, Volumes};
@@ -122,6 +124,8 @@ pub struct Live {
     pub seconds: f64,
     /// What the search has tried, in the order of trial.
     pub candidates: Vec<Candidate>,
+    /// Numbers of those with figures, best first, as last told.
+    pub order: Vec<u32>,
     /// Every epoch of the final fit that ended.
     pub curves: Vec<EpochMetrics>,
 }
@@ -136,12 +140,33 @@ impl Live {
         for line in lines {
             live.take(line);
         }
+        let state = run.status()?.state;
+        if state.is_final() {
+            live.leave_unfinished();
+        }
         // Between a trainer that died and the one that goes on.
-        if live.seconds > 0.0 && run.status()?.state == RunState::Queued {
+        if live.seconds > 0.0 && state == RunState::Queued {
             (live.doing, live.remaining_seconds) = (waiting, None);
             live.detail.clear();
         }
         Ok(live)
+    }
+
+    /// Nobody fits any more what was being fitted at the end.
+    fn leave_unfinished(&mut self) {
+        let fitted = self.candidates.iter_mut().filter(|candidate| candidate.state == CandidateState::Running);
+        fitted.for_each(|candidate| candidate.state = CandidateState::Unfinished);
+    }
+
+    /// The candidates as the results have them: the chosen one, then as the search ranks them, then in the order of trial.
+    pub fn leaderboard(&self) -> Vec<Candidate> {
+        let place = |one: &Candidate| {
+            let ranked = self.order.iter().position(|number| *number == one.number).unwrap_or(usize::MAX);
+            (one.state != CandidateState::Chosen, ranked, one.number)
+        };
+        let mut board = self.candidates.clone();
+        board.sort_by_key(place);
+        board
     }
 
     fn take(&mut self, line: Progress) {
@@ -172,6 +197,7 @@ impl Live {
                     None => self.candidates.push(candidate),
                 }
             }
+            Progress::Ranking { numbers } => self.order = numbers,
             Progress::Resumed { epoch, seconds } => {
                 self.curves.retain(|metrics| metrics.epoch <= epoch);
                 self.seconds = seconds;

@@ -20,6 +20,7 @@ struct MadeUp<'a> {
     budget: f64,
     clock: f64,
     told: Vec<Candidate>,
+    ranked: Vec<Vec<u32>>,
     fits: Vec<(Settings, usize)>,
 }
 
@@ -65,6 +66,11 @@ impl Bench for MadeUp<'_> {
 
     fn tell(&mut self, candidate: &Candidate) -> Result<()> {
         self.told.push(candidate.clone());
+        Ok(())
+    }
+
+    fn rank(&mut self, numbers: &[u32]) -> Result<()> {
+        self.ranked.push(numbers.to_vec());
         Ok(())
     }
 }
@@ -114,6 +120,7 @@ fn case() -> Case {
 struct Ran {
     found: Result<Found>,
     told: Vec<Candidate>,
+    ranked: Vec<Vec<u32>>,
     fits: Vec<(Settings, usize)>,
     clock: f64,
 }
@@ -147,10 +154,11 @@ fn run(case: &Case) -> Ran {
         budget: case.budget,
         clock: 0.0,
         told: vec![],
+        ranked: vec![],
         fits: vec![],
     };
     let found = search(&question, &proposals, &mut bench);
-    Ran { found, told: bench.told, fits: bench.fits, clock: bench.clock }
+    Ran { found, told: bench.told, ranked: bench.ranked, fits: bench.fits, clock: bench.clock }
 }
 
 #[test]
@@ -256,6 +264,9 @@ fn within_one_standard_error_the_network_that_is_cheaper_to_ask_wins() {
 }
 
 #[test]
+        fn rank(&mut self, _: &[u32]) -> Result<()> {
+            Ok(())
+        }
 fn every_candidate_is_told_from_its_beginning_to_its_end() {
     let ran = run(&case());
     let found = ran.found.unwrap();
@@ -286,6 +297,11 @@ fn among_many_pictures_networks_from_scratch_are_tried_on_and_a_second_backbone_
     }
     fn costs(settings: &Settings) -> (f64, f64, u64) {
         let (features, fit, per_picture) = usual_costs(settings);
+    let with_figures = |number: &u32| ran.ranked.last().unwrap().contains(number);
+    let (chosen, behind) = (numbers[0], numbers[1..].iter().copied().filter(with_figures).collect::<Vec<_>>());
+    let told: Vec<_> = ran.ranked.last().unwrap().iter().copied().filter(|number| *number != chosen).collect();
+    assert_eq!(behind, told, "behind the chosen one the lines stand as they were told last");
+    assert!(ran.ranked.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", ran.ranked);
         (features * 60.0, fit / 50.0, per_picture)
     }
     let many = Case { n: 12_000, n_train: 10_000, budget: 200.0, accuracy, costs, ..case() };

@@ -19,7 +19,7 @@ use super::{
     runs as run_routes,
 };
 use crate::{
-    chart::{self, Figure},
+    chart,
     error::{Result, WebError},
     form::{self, Typed},
     pages::{self, Charts, Outcome, ShownSuspect, page},
@@ -59,7 +59,7 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
         let curves = chart::curves(curves, results.as_ref().map(|results| results.best_epoch));
         let candidates = match &results {
             Some(results) => results.leaderboard.clone(),
-            None => pages::ranked(&live.candidates),
+            None => live.leaderboard(),
         };
         let is_current = match view.status.version {
             Some(version) => part_of(volumes, status.as_ref(), &view.model, version)? > 0,
@@ -115,7 +115,7 @@ fn outcome(
     Ok(Outcome {
         is_current,
         version_exists,
-        search: search(&results),
+        search: chart::search(&results.leaderboard),
         confusion: chart::confusion(&results),
         per_class: chart::per_class(&results.per_class),
         reliability: results.calibration.as_ref().map(chart::reliability),
@@ -125,13 +125,6 @@ fn outcome(
         settings: pages::settings(&results),
         results,
     })
-}
-
-/// Where several resolutions were tried: what they came to.
-fn search(results: &Results) -> Option<Figure> {
-    let first = results.leaderboard.first()?.settings.input_size;
-    let differ = results.leaderboard.iter().any(|one| one.settings.input_size != first);
-    differ.then(|| chart::trade(&results.leaderboard))
 }
 
 /// The suspects of a run with their pixels, those that the dataset still has.
@@ -148,7 +141,7 @@ pub async fn live(State(state): State<AppState>, Path(id): Path<String>) -> Page
     let hindrance = state.launcher.hindrance(&id);
     let charts = Charts::below(&format!("/runs/{id}"));
     let live = state.on_volumes(move |volumes| Live::of(&volumes.run(&id)?, hindrance)).await?;
-    let (candidates, curves) = (pages::ranked(&live.candidates), chart::curves(&live.curves, None));
+    let (candidates, curves) = (live.leaderboard(), chart::curves(&live.curves, None));
     page(&pages::RunLive { candidates, curves, charts, live })
 }
 
@@ -202,12 +195,12 @@ pub async fn chart(State(state): State<AppState>, Path((id, file)): Path<(String
         let view = RunView::of(&run)?;
         let Some(results) = results_of(&run, &view)? else {
             let live = Live::of(&run, None)?;
-            return Ok(
-                [chart::curves(&live.curves, None), vec![chart::trade(&pages::ranked(&live.candidates))]].concat()
-            );
+            let board = live.leaderboard();
+            let traded = vec![chart::by_resolution(&board), chart::by_work(&board)];
+            return Ok([chart::curves(&live.curves, None), traded].concat());
         };
         let mut figures = chart::curves(&results.curves, Some(results.best_epoch));
-        figures.push(chart::trade(&results.leaderboard));
+        figures.extend([chart::by_resolution(&results.leaderboard), chart::by_work(&results.leaderboard)]);
         figures.push(chart::per_class(&results.per_class));
         figures.extend(chart::confusion(&results));
         figures.extend(results.calibration.as_ref().map(chart::reliability));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{EpochMetrics, Settings};
-use crate::dataset::Split;
+use crate::{dataset::Split, interval::wilson};
 
 /// `results.json`: the original's fields first, then everything else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,6 +171,12 @@ pub enum CandidateState {
 impl CandidateState {
     /// As written in JSON.
     pub const fn name(self) -> &'static str {
+    /// How many those pictures are; 0 before its first round has ended, and in files from before this was kept.
+    #[serde(default)]
+    pub pictures: u64,
+    /// Multiply-adds that the published network would take for a picture; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiply_adds: Option<u64>,
         match self {
             Self::Running => "running",
             Self::Tried => "tried",
@@ -178,6 +184,19 @@ impl CandidateState {
             Self::Failed => "failed",
             Self::Chosen => "chosen",
         }
+/// How a leaderboard is ordered, for people.
+pub const ORDER: &str = "Best first: compared by cross-entropy, picture by picture, on the pictures that both were asked \
+    about, so that a higher accuracy on other pictures may stand below; the chosen one leads.";
+
+impl Candidate {
+    /// Where its accuracy on such pictures lies with 95 % confidence, 0..=1; nothing where it is not known of how many
+    /// pictures its figures are.
+    pub fn accuracy_interval(&self) -> Option<[f64; 2]> {
+        let accuracy = self.val_accuracy.filter(|_| self.pictures > 0)?;
+        Some(wilson((accuracy * self.pictures as f64).round() as u64, self.pictures))
+    }
+}
+
     }
 }
 
@@ -193,6 +212,8 @@ pub struct Calibration {
     /// Pictures outside the fit that the temperature was found on.
     pub pictures: u64,
     /// Expected calibration error of those pictures before and after, 0..=1.
+    /// Was being fitted when the run ended.
+    Unfinished,
     pub ece_before: f64,
     /// After.
     pub ece_after: f64,
@@ -204,6 +225,7 @@ pub struct Calibration {
     pub doubt: Option<crate::model::Doubt>,
     /// Share of the test split that the model is unsure about; null where the split is empty.
     pub test_unsure: Option<f64>,
+            Self::Unfinished => "unfinished",
 }
 
 /// Predictions of about the same confidence.

@@ -14,7 +14,9 @@ use api::{
     PreprocessSpec,
     backbone::{BackboneManifest, NETWORK_FILE, SCHEMA},
     dataset::Split,
-    train::{CandidateState, Family, Hyperparameters, PicturePrediction, Progress, RunState, RunStatus},
+    train::{
+        CandidateState, Examined, Family, Hyperparameters, PicturePrediction, Progress, RunState, RunStatus, Validated,
+    },
 };
 use common::Place;
 use rand::RngExt;
@@ -86,6 +88,9 @@ fn a_search_publishes_the_best_with_its_leaderboard_and_what_every_picture_was_t
     assert_eq!((results.val_accuracy, results.val_loss).0, results.leaderboard[0].val_accuracy);
     assert!(results.test_accuracy.unwrap() > 0.5 && results.model_bytes > 0);
     assert!(results.milliseconds_per_picture.unwrap() > 0.0);
+    assert_eq!(results.examined, Some(Examined { pictures: 52, of: 52 }));
+    assert_eq!(results.validated, Some(Validated { pictures: 52, folds: results.leaderboard[0].folds }));
+    assert!(results.leaderboard[0].multiply_adds.is_some_and(|n| n > 0));
     let calibration = results.calibration.unwrap();
     assert_eq!(calibration.pictures, 52, "every picture of train and validation was left out of one fit");
     assert_eq!(calibration.bins.iter().map(|bin| bin.count).sum::<u64>(), 24);

@@ -97,6 +97,8 @@ pub struct Found {
     pub rows: Vec<usize>,
     /// Its answers for them, from fits without them.
     pub answers: Answers,
+    /// The same of the other candidates that were tried, the best first; none where all were asked about the same pictures.
+    pub others: Vec<(Vec<usize>, Answers)>,
 }
 
 /// How many times its budget a run may take before the clock stops the search, unless something else is asked for.
@@ -143,10 +145,10 @@ struct Search<'a> {
     planned: f64,
     /// Whether the emergency brake was pulled.
     stopped: bool,
-}
-
     /// The order that was told last.
     ranked: Vec<u32>,
+}
+
 impl Search<'_> {
     fn schedule(&self) -> &Schedule {
         self.question.schedule
@@ -309,8 +311,10 @@ impl Search<'_> {
         let behind = order.iter().copied().chain(others).filter(|&at| at != chosen);
         let leaderboard = [chosen].into_iter().chain(behind).map(|at| self.entries[at].told.clone()).collect();
         let (rows, answers) = self.entries[chosen].held_out(schedule);
+        let behind = order.iter().filter(|&&at| at != chosen && schedule.cross_validated);
+        let others = behind.map(|&at| self.entries[at].held_out(schedule)).collect();
         let settings = self.entries[chosen].settings.clone();
-        Ok(Found { settings, leaderboard, sentence, notes: self.notes(chosen), rows, answers })
+        Ok(Found { settings, leaderboard, sentence, notes: self.notes(chosen), rows, answers, others })
     }
 
     fn notes(&self, chosen: usize) -> Vec<String> {

@@ -173,6 +173,27 @@ fn the_best_family_on_the_best_backbone_wins_within_the_budget() {
     assert!(found.sentence.contains("-fold cross-validation against "), "{}", found.sentence);
     assert_eq!(found.rows.len() * N_CLASSES, found.answers.logits.len());
     assert!(found.rows.len() >= 40);
+    let others = found.others.iter().flat_map(|(rows, _)| rows);
+    let asked: HashSet<usize> = found.rows.iter().chain(others).copied().collect();
+    assert!(found.rows.len() < 200 && asked.len() == 200, "heads were asked about what the chosen one was not");
+}
+
+#[test]
+fn a_candidate_that_was_not_tried_is_told_what_a_trial_would_take() {
+    let boards = (20..100).step_by(4).map(|budget| run(&Case { budget: f64::from(budget), ..case() }).found.unwrap());
+    let candidates: Vec<Candidate> = boards.flat_map(|found| found.leaderboard).collect();
+    let refused = |candidate: &&Candidate| {
+        candidate
+            .reason
+            .as_deref()
+            .is_some_and(|reason| reason.contains("which the budget has not beside the final fit"))
+    };
+    let (untried, tried): (Vec<_>, Vec<_>) =
+        candidates.iter().filter(refused).partition(|candidate| candidate.rounds == 0);
+    assert!(!untried.is_empty(), "no budget was tight enough");
+    let begins = |candidate: &Candidate, with| candidate.reason.as_deref().unwrap().starts_with(with);
+    assert!(untried.iter().all(|candidate| begins(candidate, "a trial would take")), "{untried:?}");
+    assert!(tried.iter().all(|candidate| begins(candidate, "another round would take")), "{tried:?}");
 }
 
 #[test]
@@ -243,6 +264,9 @@ fn when_every_candidate_fails_the_run_fails_with_their_reasons() {
         fn tell(&mut self, _: &Candidate) -> Result<()> {
             Ok(())
         }
+        fn rank(&mut self, _: &[u32]) -> Result<()> {
+            Ok(())
+        }
     }
     let error = search(&question, &proposals, &mut Broken).unwrap_err();
     assert!(error.to_string().contains("no such network"), "{error}");
@@ -264,9 +288,6 @@ fn within_one_standard_error_the_network_that_is_cheaper_to_ask_wins() {
 }
 
 #[test]
-        fn rank(&mut self, _: &[u32]) -> Result<()> {
-            Ok(())
-        }
 fn every_candidate_is_told_from_its_beginning_to_its_end() {
     let ran = run(&case());
     let found = ran.found.unwrap();
@@ -276,6 +297,11 @@ fn every_candidate_is_told_from_its_beginning_to_its_end() {
         assert!(candidate.rounds == 0 || told[0].state == CandidateState::Running);
     }
     let mut numbers: Vec<_> = found.leaderboard.iter().map(|candidate| candidate.number).collect();
+    let with_figures = |number: &u32| ran.ranked.last().unwrap().contains(number);
+    let (chosen, behind) = (numbers[0], numbers[1..].iter().copied().filter(with_figures).collect::<Vec<_>>());
+    let told: Vec<_> = ran.ranked.last().unwrap().iter().copied().filter(|number| *number != chosen).collect();
+    assert_eq!(behind, told, "behind the chosen one the lines stand as they were told last");
+    assert!(ran.ranked.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", ran.ranked);
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>());
 }
@@ -297,11 +323,6 @@ fn among_many_pictures_networks_from_scratch_are_tried_on_and_a_second_backbone_
     }
     fn costs(settings: &Settings) -> (f64, f64, u64) {
         let (features, fit, per_picture) = usual_costs(settings);
-    let with_figures = |number: &u32| ran.ranked.last().unwrap().contains(number);
-    let (chosen, behind) = (numbers[0], numbers[1..].iter().copied().filter(with_figures).collect::<Vec<_>>());
-    let told: Vec<_> = ran.ranked.last().unwrap().iter().copied().filter(|number| *number != chosen).collect();
-    assert_eq!(behind, told, "behind the chosen one the lines stand as they were told last");
-    assert!(ran.ranked.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", ran.ranked);
         (features * 60.0, fit / 50.0, per_picture)
     }
     let many = Case { n: 12_000, n_train: 10_000, budget: 200.0, accuracy, costs, ..case() };

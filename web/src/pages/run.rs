@@ -101,6 +101,8 @@ pub struct ShownPicture {
     pub probability_of_truth: f32,
     /// Whether the model says that it is unsure.
     pub is_unsure: bool,
+    /// Whether the model that says so was fitted on it.
+    pub is_fitted: bool,
 }
 
 impl ShownPicture {

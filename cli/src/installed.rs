@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use api::backbone::{BUILT_IN, BuiltIn};
+use api::backbone::{BUILT_IN, BuiltIn, Installed};
 use store::Volumes;
 
 /// ONNX Runtime's shared library.
@@ -44,13 +44,13 @@ pub fn built_in() -> Vec<&'static BuiltIn> {
     BUILT_IN.iter().filter(|known| folder.as_ref().is_some_and(|folder| folder.join(known.file).is_file())).collect()
 }
 
-/// Names of all backbones that a run can ask for.
+/// All backbones that a run can ask for.
 ///
 /// # Errors
 /// If volume 2 cannot be read
-pub fn backbone_names(volumes: &Volumes) -> Result<Vec<String>> {
-    let own = volumes.backbones()?.into_iter().map(|own| own.manifest.name);
-    Ok(built_in().into_iter().map(|known| known.name.to_owned()).chain(own).collect())
+pub fn all_backbones(volumes: &Volumes) -> Result<Vec<Installed>> {
+    let own = volumes.backbones()?.into_iter().map(|own| Installed::from(&own.manifest));
+    Ok(built_in().into_iter().map(Installed::from).chain(own).collect())
 }
 
 /// Variables by which a trainer finds what it needs, as far as they are not set already.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use api::train::{Calibration, Results, RunLabel, RunSpec, RunStatus};
+use api::train::{Calibration, Examined, ORDER, Results, RunLabel, RunSpec, RunStatus, Validated};
 use clap::Args;
 use serde::Serialize;
 use store::{Run, Volumes};
@@ -145,6 +145,12 @@ pub fn describe(run: &Run, volumes: &Volumes, out: &mut impl Write) -> Result<()
     if !results.leaderboard.is_empty() {
         writeln!(out)?;
         leaderboard(&results).print(out)?;
+        let told = format!(
+            "{ORDER} 95 % is where an accuracy lies with as much confidence, WORK multiply-adds for a picture."
+        );
+        let mut lines = vec![];
+        view::wrap(&told, 2, columns, &mut lines);
+        print(&lines, out)?;
         if let more @ 1.. = results.leaderboard.len().saturating_sub(CANDIDATES) {
             writeln!(out, "  … and {more} more; --json lists them all")?;
         }
@@ -164,6 +170,13 @@ fn print(lines: &[String], out: &mut impl Write) -> Result<()> {
 fn facts(results: &Results) -> Vec<(&'static str, String)> {
     let pictures: u64 = results.per_class.iter().map(|class| class.support).sum();
     let (train, validation) = (words::ratio(Some(results.accuracy)), words::ratio(results.val_accuracy));
+    let on = results.validated.map_or_else(String::new, |Validated { pictures, folds }| {
+        let pictures = words::count(pictures, "picture", "pictures");
+        match folds {
+            0 => format!(" of {pictures}"),
+            folds => format!(" of {pictures} in {}", words::count(folds.into(), "fold", "folds")),
+        }
+    });
     let test = match results.test_accuracy {
         Some(test) => format!("test {test:.3} of {}", words::count(pictures, "picture", "pictures")),
         None => "test -".to_owned(),
@@ -178,7 +191,7 @@ fn facts(results: &Results) -> Vec<(&'static str, String)> {
                 results.settings.seed
             ),
         ),
-        ("accuracy", format!("{test}, validation {validation}, train {train}")),
+        ("accuracy", format!("{test}, validation {validation}{on}, train {train}")),
     ];
     facts.extend(results.choice.iter().map(|choice| ("choice", choice.clone())));
     facts.extend(results.promotion.iter().map(|gate| ("gate", gate.reason.clone())));
@@ -194,6 +207,9 @@ fn facts(results: &Results) -> Vec<(&'static str, String)> {
         let n = words::count(results.suspects.len() as u64, "picture", "pictures");
         facts.push(("suspects", format!("{n} whose label is probably wrong; --json lists them")));
     }
+    if let Some(Examined { pictures, of }) = results.examined {
+        facts.push(("examined", format!("{pictures} of {of} pictures for a wrong label")));
+    }
     if results.model_bytes > 0 {
         let time = results.milliseconds_per_picture.map(|ms| format!(", {ms:.1} ms a picture")).unwrap_or_default();
         facts.push(("cost", format!("{}{time}", words::bytes(results.model_bytes))));
@@ -202,7 +218,7 @@ fn facts(results: &Results) -> Vec<(&'static str, String)> {
 }
 
 fn leaderboard(results: &Results) -> Table {
-    let numbers = ["ROUNDS", "ACCURACY", "LOSS", "TIME"].map(|heading| (heading, Side::Right));
+    let numbers = ["ROUNDS", "ACCURACY", "95 %", "LOSS", "WORK", "TIME"].map(|heading| (heading, Side::Right));
     let words_ = ["STATE", "SETTINGS"].map(|heading| (heading, Side::Left));
     let mut table = Table::new([("#", Side::Right)].into_iter().chain(numbers).chain(words_));
     for candidate in results.leaderboard.iter().take(CANDIDATES) {
@@ -210,7 +226,9 @@ fn leaderboard(results: &Results) -> Table {
             candidate.number.to_string(),
             candidate.rounds.to_string(),
             words::ratio(candidate.val_accuracy),
+            words::interval(candidate.accuracy_interval()),
             words::ratio(candidate.val_loss),
+            words::work(candidate.multiply_adds),
             words::seconds(candidate.seconds),
             candidate.state.name().to_owned(),
             words::settings(&candidate.settings),

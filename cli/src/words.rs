@@ -7,6 +7,20 @@ pub fn ratio(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
 }
 
+/// `0.851-0.975` of the bounds of a share, or a dash where there are none.
+pub fn interval(bounds: Option<[f64; 2]>) -> String {
+    bounds.map_or_else(|| "-".to_owned(), |[least, most]| format!("{least:.3}-{most:.3}"))
+}
+
+/// `6.1 M`, `383 M` multiply-adds, or a dash where they are not known.
+pub fn work(multiply_adds: Option<u64>) -> String {
+    match multiply_adds.map(|n| n as f64 / 1e6) {
+        Some(millions) if millions < 10.0 => format!("{millions:.1} M"),
+        Some(millions) => format!("{millions:.0} M"),
+        None => "-".to_owned(),
+    }
+}
+
 /// `12 s`, `3 min 5 s`, `2 h 10 min`.
 pub fn seconds(seconds: f64) -> String {
     match seconds.max(0.0) {
@@ -79,6 +93,8 @@ mod tests {
         assert_eq!([59.5, 185.0, 7_800.0].map(seconds), ["1 min 0 s", "3 min 5 s", "2 h 10 min"]);
         assert_eq!([999, 1000, 999_949, 999_950].map(bytes), ["999 B", "1.0 kB", "999.9 kB", "1.0 MB"]);
         assert_eq!((ratio(Some(0.9049)), ratio(None)), ("0.905".into(), "-".into()));
+        assert_eq!([Some(6_120_000), Some(383_400_000), None].map(work), ["6.1 M", "383 M", "-"]);
+        assert_eq!([interval(Some([0.8511, 1.0])), interval(None)], ["0.851-1.000", "-"]);
     }
 
     #[test]

@@ -14,7 +14,10 @@ use api::{
     model::{Doubt, DoubtScore},
     predict::Prediction,
     preprocess::EncodedImage,
-    train::{Family, Hyperparameters, RunLabel, RunState, RunStatus},
+    train::{
+        Candidate, CandidateState, Examined, Family, Hyperparameters, Results, RunLabel, RunState, RunStatus, Settings,
+        Validated,
+    },
 };
 use bytes::Bytes;
 use common::{fails, json_of, picture, publish, results, run, succeeds, volumes};
@@ -311,6 +314,41 @@ fn runs_are_listed_newest_first_and_one_is_shown_with_what_came_out() {
     }
     fails(&volumes, &["runs", "2"], "may be any of");
     fails(&volumes, &["runs", "third"], "there is no run \"third\"");
+}
+
+#[test]
+fn a_leaderboard_tells_work_bounds_and_what_its_order_is() {
+    let (_folder, volumes) = volumes();
+    let [first, _] = two_runs(&volumes);
+    let candidate = Candidate {
+        number: 3,
+        settings: Settings::defaults(Family::Cnn, 32),
+        state: CandidateState::Chosen,
+        rounds: 2,
+        folds: 5,
+        val_accuracy: Some(0.8),
+        val_loss: Some(0.5),
+        pictures: 10,
+        multiply_adds: Some(6_120_000),
+        seconds: 1.5,
+        reason: None,
+    };
+    let change = |results: &mut Results| {
+        results.validated = Some(Validated { pictures: 10, folds: 5 });
+        results.examined = Some(Examined { pictures: 10, of: 50 });
+        results.leaderboard = vec![candidate];
+    };
+    volumes.run(&first).unwrap().write_results(&results("ds-0", &first, change)).unwrap();
+    let shown = succeeds(&volumes, &["runs", "first try"]);
+    for part in [
+        "validation 0.875 of 10 pictures in 5 folds",
+        "examined  10 of 50 pictures for a wrong label",
+        "ROUNDS  ACCURACY         95 %   LOSS   WORK   TIME  STATE",
+        "     2     0.800  0.490-0.943  0.500  6.1 M  1.5 s  chosen",
+        "  Best first: compared by cross-entropy",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in {shown}");
+    }
 }
 
 #[test]

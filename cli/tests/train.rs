@@ -269,6 +269,24 @@ fn what_cannot_be_trained_makes_no_run() {
 }
 
 #[test]
+fn the_command_that_is_printed_for_an_added_network_begins_a_run() {
+    let house = House::new();
+    let file = house.volumes.volume2().join("tiny.onnx");
+    fs::write(&file, predictor::testing::backbone_onnx(Some(96))).unwrap();
+    let add = ["backbone", "add", file.to_str().unwrap(), "--name", "tiny", "--licence", "MIT"];
+    let told = succeeds(&house.volumes, &add);
+    let command = told.trim_end().split_once("train on it: fovea ").expect("a command").1;
+    let command = || command.split(' ').chain(["--trainer", "/bin/true"]);
+    let other_side: Vec<_> = command().chain(["--input-size", "224"]).collect();
+    fails(&house.volumes, &other_side, "input_size is 224; backbone tiny sees 96 pixels only");
+    assert!(house.run().is_none());
+
+    common::run(&house.volumes, &command().collect::<Vec<_>>());
+    let asked = house.run().expect("a run").spec.hyperparameters;
+    assert_eq!((asked.backbone.as_deref(), asked.input_size), (Some("tiny"), None));
+}
+
+#[test]
 fn a_dataset_is_meant_by_its_id_its_beginning_its_name_or_latest() {
     let house = House::new();
     let id = house.dataset.as_str();

@@ -124,7 +124,7 @@ impl Job {
     }
 }
 
-/// Since the run began; candidates do not tell.
+/// Since the run began; candidates and their order do not tell.
 fn seconds_of(progress: &Progress) -> f64 {
     match progress {
         Progress::Stage { seconds, .. }
@@ -132,7 +132,7 @@ fn seconds_of(progress: &Progress) -> f64 {
         | Progress::Resumed { seconds, .. }
         | Progress::End { seconds, .. } => *seconds,
         Progress::Epoch(metrics) => metrics.seconds,
-        Progress::Candidate(_) => 0.0,
+        Progress::Candidate(_) | Progress::Ranking { .. } => 0.0,
     }
 }
 

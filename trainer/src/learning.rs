@@ -1,10 +1,13 @@
 //! From a plan to a fitted network: searched for or stated, with answers from outside the fit to calibrate it on.
 
+use std::collections::HashSet;
+
 use api::train::{Candidate, Plan, Search, Settings};
 
 use crate::{
     Result,
     answers::Answers,
+    calibration::{self, Labelled, calibrated},
     checkpoint::Checkpoints,
     familiarity,
     family::{self, Fitted, Rows, Task},
@@ -41,8 +44,11 @@ pub struct Learned {
     pub fitted: Fitted,
     /// Its answers to the whole pool: `[pool, n_classes]`, at temperature 1, strange pictures' made smaller
     pub logits: Vec<f32>,
-    /// Answers of networks to pictures that they were not fitted on.
+    /// Answers to pictures from outside the fit, of the network itself or of the same settings in the cross-validation:
+    /// what it is calibrated on.
     pub held_out: HeldOut,
+    /// Answers to further pictures, of other candidates' fits that had left them out: at those fits' own temperatures.
+    pub further: HeldOut,
     /// What the search found, if there was one.
     pub found: Option<Found>,
 }
@@ -108,7 +114,31 @@ pub fn learn(
     let usual = familiarity::usual(&of_held_out.strangeness);
     fitted.set_usual(usual);
     let held_out = HeldOut { rows, logits: of_held_out.dimmed(usual) };
-    Ok(Learned { settings, logits: of_pool.dimmed(usual), fitted, held_out, found })
+    let others = found.as_ref().map_or(&[][..], |found| &found.others);
+    let further = further(others, &held_out.rows, pool.task.pictures.labels(), pool.task.n_classes);
+    Ok(Learned { settings, logits: of_pool.dimmed(usual), fitted, held_out, further, found })
+}
+
+/// What the best of these candidates say of each picture that is not among the known rows.
+fn further(others: &[(Vec<usize>, Answers)], known: &[usize], labels: &[u32], n_classes: usize) -> HeldOut {
+    let mut known: HashSet<usize> = known.iter().copied().collect();
+    let mut all = HeldOut::default();
+    for (rows, answers) in others {
+        if rows.iter().all(|row| known.contains(row)) {
+            continue;
+        }
+        let logits = answers.dimmed(familiarity::usual(&answers.strangeness));
+        let labels: Vec<u32> = rows.iter().map(|&row| labels[row]).collect();
+        let temperature = calibration::temperature(Labelled { logits: &logits, labels: &labels, n_classes });
+        let logits = calibrated(&logits, temperature);
+        for (&row, answer) in rows.iter().zip(logits.chunks_exact(n_classes)) {
+            if known.insert(row) {
+                all.rows.push(row);
+                all.logits.extend_from_slice(answer);
+            }
+        }
+    }
+    all
 }
 
 /// What a network says of these rows, some at a time so that it can be watched.
@@ -145,27 +175,56 @@ fn search(
         n_final,
         budget_seconds: asked.budget_seconds,
     };
+    let (backbones, unreadable) = known_backbones(task, asked.stated.backbone.as_deref())?;
     let proposals = Proposals {
         stated: asked.stated.clone(),
-        backbones: known_backbones(task)?,
+        backbones,
         picture_side: task.pictures.width().max(task.pictures.height()),
         n_pictures: task.pictures.len(),
     };
     let known = checkpoints.trials()?;
     let limit_seconds = pool.overrun * asked.budget_seconds;
     let mut bench = Trials { task, source, monitor, known, budget_seconds: asked.budget_seconds, limit_seconds };
-    search::search(&question, &proposals, &mut bench)
+    let found = search::search(&question, &proposals, &mut bench)?;
+    Ok(Found { notes: [unreadable, found.notes].concat(), ..found })
 }
 
-fn known_backbones(task: &Task) -> Result<Vec<Known>> {
-    let known = |name: String| {
-        let backbone = task.backbones.open(&name)?;
-        Ok(Known {
-            name,
-            fixed_size: backbone.fixed_size(),
-            is_trainable: backbone.n_blocks() > 0,
-            is_last_resort: backbone.is_last_resort(),
-        })
+/// Backbones that candidates can be built on: the stated one alone, if one is stated, else all, but for a person's own
+/// ones that cannot be read; and a note on each of those.
+fn known_backbones(task: &Task, stated: Option<&str>) -> Result<(Vec<Known>, Vec<String>)> {
+    let known = |name: &str| -> Result<Known> {
+        let backbone = task.backbones.open(name)?;
+        Ok(Known { installed: backbone.installed(), is_last_resort: backbone.is_last_resort() })
     };
-    task.backbones.names().into_iter().map(known).collect()
+    if let Some(name) = stated {
+        return Ok((vec![known(name)?], vec![]));
+    }
+    let (mut all, mut notes) = (vec![], vec![]);
+    for name in task.backbones.names() {
+        match known(&name) {
+            Ok(backbone) => all.push(backbone),
+            Err(error) if !task.backbones.is_own(&name) => return Err(error),
+            Err(error) => {
+                notes.push(format!("Backbone {name} was left out of the search: {}.", error.sentence()));
+            }
+        }
+    }
+    Ok((all, notes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_chosen_one_was_not_asked_about_the_best_other_candidate_tells() {
+        let of = |logits: &[f32]| Answers { logits: logits.to_vec(), strangeness: vec![0.0; logits.len() / 2] };
+        // Both are right about their pictures; the first of them was asked about fewer.
+        let better = (vec![0, 3], of(&[9.0, 0.0, 0.0, 9.0]));
+        let worse = (vec![0, 1, 2, 3], of(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0]));
+        let told = further(&[better, worse], &[0], &[0, 0, 1, 1], 2);
+        assert_eq!(told.rows, [3, 1, 2], "the known one is left out, the better one goes first");
+        assert!(told.logits.chunks_exact(2).zip([1, 0, 1]).all(|(row, label)| row[label] > row[1 - label]));
+        assert_eq!(told.logits.len(), 6);
+    }
 }

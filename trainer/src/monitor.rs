@@ -111,6 +111,11 @@ impl<'a> Monitor<'a> {
         self.send(Progress::Candidate(candidate))
     }
 
+    /// The candidates of the search stand in another order.
+    pub fn ranking(&mut self, numbers: Vec<u32>) -> Result<()> {
+        self.send(Progress::Ranking { numbers })
+    }
+
     /// # Errors
     /// `Cancelled` if someone asked to stop
     pub fn go_on(&self) -> Result<()> {

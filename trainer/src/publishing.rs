@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use api::{
-    dataset::Split,
-    train::{Calibration, PicturePrediction, Promotion, Suspect},
+    dataset::{PictureRecord, Split},
+    train::{Calibration, PicturePrediction, Suspect},
 };
 use store::{Dataset, ModelDraft, ModelVersion};
 
@@ -23,7 +23,7 @@ use crate::{
     job::Job,
     learning::{HeldOut, Pool, learn},
     monitor::Monitor,
-    promotion::{self, Present},
+    promotion,
     report::{self, Report},
     rival::Rival,
     splits::Splits,
@@ -43,13 +43,18 @@ pub fn publish(
     monitor: &mut Monitor,
 ) -> Result<ModelVersion> {
     monitor.go_on()?;
+    if resumed.is_some()
+        && let Some(published) = published_before(job)?
+    {
+        return Ok(published);
+    }
     let dataset = job.volumes.dataset(&job.run.spec.dataset)?;
     data::check(&dataset)?;
     let own = job.volumes.volume2().join("backbones");
     let backbones = Backbones::find(job.options.backbones.as_deref(), Some(&own));
     let spec = &dataset.manifest.preprocess;
     let side = spec.width.max(spec.height);
-    let plan = job.run.spec.hyperparameters.resolve(&backbones.names(), side).map_err(TrainerError::Settings)?;
+    let plan = job.run.spec.hyperparameters.resolve(&backbones.installed(), side).map_err(TrainerError::Settings)?;
     monitor.timed("verify", |_| Ok(dataset.verify()?))?;
 
     let engine = Engine::load()?;
@@ -84,9 +89,15 @@ pub fn publish(
     let tested = Evaluation::of(&test_logits, test.labels(), n_classes);
     let calibration =
         calibrate(held_out, temperature, Labelled { logits: &test_logits, labels: test.labels(), n_classes });
-    let answers = Answers { splits: &splits, n_classes, calibration: calibration.as_ref() };
-    answers.write(job, &pool_logits, &learned.held_out, temperature, &test_logits)?;
-    let suspects = answers.suspects(&dataset, &learned.held_out, temperature);
+    let answers = Answers {
+        splits: &splits,
+        n_classes,
+        calibration: calibration.as_ref(),
+        own: HeldOut { logits: calibrated(&learned.held_out.logits, temperature), ..learned.held_out.clone() },
+        further: &learned.further,
+    };
+    answers.write(job, &pool_logits, &test_logits)?;
+    let suspects = answers.suspects(&dataset);
 
     let rival = Rival {
         volumes: &job.volumes,
@@ -97,7 +108,8 @@ pub fn publish(
         engine: &engine,
         pixels: learned.fitted.pixels(),
     };
-    let promotion = decide(job, rival.ask(&test_logits, monitor)?);
+    let present = rival.ask(&test_logits, monitor)?;
+    let promotion = promotion::decide(present, job.options.margin, job.options.keep_current);
 
     let report = Report {
         dataset: &dataset,
@@ -123,19 +135,23 @@ pub fn publish(
     Ok(published)
 }
 
-fn all(pictures: &Pictures) -> Vec<usize> {
-    (0..pictures.len()).collect()
+/// The version that a trainer which died had published for this run already, put into use where that was all that was
+/// left to do: where the version in use is still the one that it was compared with.
+fn published_before(job: &Job) -> Result<Option<ModelVersion>> {
+    let model = &job.run.spec.model;
+    let of_run = |version: &ModelVersion| version.manifest.run == job.run.id();
+    let Some(published) = job.volumes.versions(model)?.into_iter().find(of_run) else { return Ok(None) };
+    let promotion = published.results()?.promotion.filter(|promotion| promotion.promoted);
+    if let Some(promotion) = promotion
+        && job.volumes.current(model)? == promotion.compared_with
+    {
+        job.volumes.set_current(model, published.manifest.version)?;
+    }
+    Ok(Some(published))
 }
 
-/// Whether the version comes into use.
-fn decide(job: &Job, present: Present) -> Promotion {
-    let is_first = present == Present::None;
-    let mut promotion = promotion::decide(present, job.options.margin);
-    if job.options.keep_current && !is_first {
-        promotion.promoted = false;
-        promotion.reason.push_str(" Who serves is decided by publishing, so that nothing has changed yet.");
-    }
-    promotion
+fn all(pictures: &Pictures) -> Vec<usize> {
+    (0..pictures.len()).collect()
 }
 
 /// The exported file against the network that was fitted.
@@ -199,70 +215,66 @@ struct Answers<'a> {
     splits: &'a Splits,
     n_classes: usize,
     calibration: Option<&'a Calibration>,
+    /// Of pictures from outside the fit, as calibrated.
+    own: HeldOut,
+    /// Of further ones, by other candidates, as calibrated.
+    further: &'a HeldOut,
 }
 
 impl Answers<'_> {
+    /// Every picture that a network is asked about which was not fitted on it: row and logits.
+    fn held_out(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        let both = [&self.own, self.further].into_iter();
+        both.flat_map(|of| of.rows.iter().copied().zip(of.logits.chunks_exact(self.n_classes)))
+    }
+
     /// Writes `predictions.jsonl`.
     ///
     /// A picture that the published network was fitted on is told as models took it that were not, where there are such:
-    /// what a network says about pictures that it knows by heart tells nothing. The line says which of both it is.
-    fn write(
-        &self,
-        job: &Job,
-        pool_logits: &[f32],
-        held_out: &HeldOut,
-        temperature: f64,
-        test_logits: &[f32],
-    ) -> Result<()> {
+    /// what a network says about pictures that it knows by heart tells nothing. The line says which of both it is. Whether
+    /// it is unsure is told by the network that the threshold belongs to.
+    fn write(&self, job: &Job, pool_logits: &[f32], test_logits: &[f32]) -> Result<()> {
         let n = self.n_classes;
         let mut logits = pool_logits.to_vec();
         let mut is_held_out = vec![false; self.splits.n_pool()];
-        let answers = calibrated(&held_out.logits, temperature);
-        for (&row, answer) in held_out.rows.iter().zip(answers.chunks_exact(n)) {
+        let mut is_unsure: Vec<bool> = pool_logits.chunks_exact(n).map(|logits| self.is_unsure(logits)).collect();
+        for (row, answer) in self.held_out() {
             logits[row * n..][..n].copy_from_slice(answer);
             is_held_out[row] = true;
+        }
+        for (&row, answer) in self.own.rows.iter().zip(self.own.logits.chunks_exact(n)) {
+            is_unsure[row] = self.is_unsure(answer);
         }
         let (pool, test) = self.splits.records();
         let of_pool = pool.iter().zip(logits.chunks_exact(n)).enumerate().map(|(row, (record, logits))| {
             let (split, row_in_split) = self.splits.place(row);
-            self.line(split, row_in_split, record, logits, is_held_out[row])
+            let line = line(split, row_in_split, record, logits);
+            PicturePrediction { unsure: is_unsure[row], held_out: is_held_out[row], ..line }
         });
         let of_test = test.iter().zip(test_logits.chunks_exact(n)).enumerate();
-        let of_test = of_test.map(|(row, (record, logits))| self.line(Split::Test, row as u64, record, logits, true));
+        let of_test = of_test.map(|(row, (record, logits))| PicturePrediction {
+            unsure: self.is_unsure(logits),
+            held_out: true,
+            ..line(Split::Test, row as u64, record, logits)
+        });
         job.run.write_predictions(of_pool.chain(of_test).map(Ok))
     }
 
-    fn line(
-        &self,
-        split: Split,
-        row: u64,
-        record: &api::dataset::PictureRecord,
-        logits: &[f32],
-        held_out: bool,
-    ) -> PicturePrediction {
+    fn is_unsure(&self, logits: &[f32]) -> bool {
         let doubt = self.calibration.and_then(|calibration| calibration.doubt);
-        PicturePrediction {
-            split,
-            row,
-            name: record.name.clone(),
-            label: record.label,
-            predicted: predicted(logits) as u32,
-            probabilities: probabilities(logits, 1.0),
-            unsure: doubt.is_some_and(|doubt| calibration::is_unsure(&doubt, logits)),
-            held_out,
-        }
+        doubt.is_some_and(|doubt| calibration::is_unsure(&doubt, logits))
     }
 
     /// Pictures of the pool whose label is probably wrong.
-    fn suspects(&self, dataset: &Dataset, held_out: &HeldOut, temperature: f64) -> Vec<Suspect> {
-        let rows = held_out.logits.chunks_exact(self.n_classes);
-        let probabilities: Vec<f32> = rows.flat_map(|logits| probabilities(logits, temperature)).collect();
+    fn suspects(&self, dataset: &Dataset) -> Vec<Suspect> {
+        let probabilities: Vec<f32> = self.held_out().flat_map(|(_, logits)| probabilities(logits, 1.0)).collect();
+        let rows: Vec<usize> = self.held_out().map(|(row, _)| row).collect();
         let (records, labels) = (self.splits.records().0, dataset.labels());
-        let given: Vec<u32> = held_out.rows.iter().map(|&row| records[row].label).collect();
+        let given: Vec<u32> = rows.iter().map(|&row| records[row].label).collect();
         let found = suspects::find(&probabilities, &given, self.n_classes).into_iter();
         found
             .map(|doubtful| {
-                let at = held_out.rows[doubtful.row];
+                let at = rows[doubtful.row];
                 let (split, row) = self.splits.place(at);
                 Suspect {
                     split,
@@ -274,5 +286,19 @@ impl Answers<'_> {
                 }
             })
             .collect()
+    }
+}
+
+/// What is said of a picture; neither unsure nor held out.
+fn line(split: Split, row: u64, record: &PictureRecord, logits: &[f32]) -> PicturePrediction {
+    PicturePrediction {
+        split,
+        row,
+        name: record.name.clone(),
+        label: record.label,
+        predicted: predicted(logits) as u32,
+        probabilities: probabilities(logits, 1.0),
+        unsure: false,
+        held_out: false,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{
     dataset::DatasetManifest,
     model::{Metrics, ModelManifest, SCHEMA},
-    train::{Calibration, ModelParams, Promotion, Results, Settings, Suspect},
+    train::{Calibration, Examined, ModelParams, Promotion, Results, Settings, Suspect, Validated},
 };
 use store::{Dataset, Run, now_rfc3339};
 
@@ -57,6 +57,7 @@ impl Report<'_> {
             val_accuracy,
             loss: best.loss,
             val_loss,
+            validated: self.rests_on(),
             model_params: ModelParams {
                 learning_rate: settings.learning_rate,
                 epochs: fitted.fit.curves.len() as u32,
@@ -77,6 +78,7 @@ impl Report<'_> {
             choice: found.as_ref().map(|found| found.sentence.clone()),
             calibration: self.calibration.clone(),
             suspects: self.suspects.clone(),
+            examined: Some(self.examined()),
             promotion: Some(self.promotion.clone()),
             model_bytes: self.model_bytes,
             milliseconds_per_picture: self.milliseconds_per_picture,
@@ -122,6 +124,24 @@ impl Report<'_> {
             (None, Some((accuracy, loss))) => (Some(accuracy), Some(loss)),
             _ => (best.val_accuracy, best.val_loss),
         }
+    }
+
+    /// What those figures rest on.
+    fn rests_on(&self) -> Option<Validated> {
+        let Learned { fitted, held_out, .. } = self.learned;
+        if fitted.fit.best().val_accuracy.is_some() {
+            return Some(Validated { pictures: held_out.rows.len() as u64, folds: 0 });
+        }
+        let chosen = self.learned.chosen().filter(|chosen| chosen.val_accuracy.is_some())?;
+        Some(Validated { pictures: chosen.pictures, folds: chosen.folds })
+    }
+
+    /// How many pictures could be suspected of a wrong label.
+    fn examined(&self) -> Examined {
+        let Learned { held_out, further, .. } = self.learned;
+        let classes = self.dataset.manifest.classes.iter();
+        let pictures = (held_out.rows.len() + further.rows.len()) as u64;
+        Examined { pictures, of: classes.map(|class| class.train + class.validation).sum() }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -98,4 +98,8 @@ impl Bench for Trials<'_, '_> {
     fn tell(&mut self, candidate: &Candidate) -> Result<()> {
         self.monitor.candidate(candidate.clone())
     }
+
+    fn rank(&mut self, numbers: &[u32]) -> Result<()> {
+        self.monitor.ranking(numbers.to_vec())
+    }
 }

@@ -14,7 +14,9 @@ use api::{
     PreprocessSpec,
     backbone::{BackboneManifest, NETWORK_FILE, SCHEMA},
     dataset::Split,
-    train::{CandidateState, Family, Hyperparameters, PicturePrediction, Progress, RunState},
+    train::{
+        CandidateState, Examined, Family, Hyperparameters, PicturePrediction, Progress, RunState, RunStatus, Validated,
+    },
 };
 use common::Place;
 use rand::RngExt;
@@ -86,6 +88,9 @@ fn a_search_publishes_the_best_with_its_leaderboard_and_what_every_picture_was_t
     assert_eq!((results.val_accuracy, results.val_loss).0, results.leaderboard[0].val_accuracy);
     assert!(results.test_accuracy.unwrap() > 0.5 && results.model_bytes > 0);
     assert!(results.milliseconds_per_picture.unwrap() > 0.0);
+    assert_eq!(results.examined, Some(Examined { pictures: 52, of: 52 }));
+    assert_eq!(results.validated, Some(Validated { pictures: 52, folds: results.leaderboard[0].folds }));
+    assert!(results.leaderboard[0].multiply_adds.is_some_and(|n| n > 0));
     let calibration = results.calibration.unwrap();
     assert_eq!(calibration.pictures, 52, "every picture of train and validation was left out of one fit");
     assert_eq!(calibration.bins.iter().map(|bin| bin.count).sum::<u64>(), 24);
@@ -191,6 +196,32 @@ fn a_search_whose_trainer_was_killed_ends_with_the_very_same_file() {
 }
 
 #[test]
+fn a_trainer_that_died_after_publishing_is_followed_by_one_that_publishes_nothing_more() {
+    let place = Place::new([8, 2, 12]);
+    let quick = Hyperparameters { epochs: Some(1), ..stated() };
+    let first = place.train(quick.clone());
+    let second = place.run(quick);
+    assert!(place.trainer(&second).args(["--margin", "1"]).status().unwrap().success());
+    let died = |run: &Run| {
+        let status = run.status().unwrap();
+        run.write_status(&RunStatus { state: RunState::Running, ended: None, version: None, ..status }).unwrap();
+    };
+
+    died(&second);
+    place.volumes.set_current("stripes", 1).unwrap();
+    place.finish(&second);
+    assert_eq!((second.status().unwrap().state, second.status().unwrap().version), (RunState::Succeeded, Some(2)));
+    assert_eq!(place.volumes.version_numbers("stripes").unwrap(), [2, 1]);
+    assert_eq!(place.volumes.current("stripes").unwrap(), Some(2), "what was left to do is done");
+
+    died(&first);
+    place.finish(&first);
+    assert_eq!(first.status().unwrap().version, Some(1));
+    assert_eq!(place.volumes.version_numbers("stripes").unwrap(), [2, 1]);
+    assert_eq!(place.volumes.current("stripes").unwrap(), Some(2), "another one came into use since");
+}
+
+#[test]
 fn a_second_run_on_the_same_data_takes_features_from_the_cache_unless_they_are_damaged() {
     let Some(backbones) = common::backbones() else {
         println!("SKIPPED: no backbone is installed; run `cargo xtask setup`");
@@ -290,12 +321,12 @@ fn a_head_on_a_persons_own_network_is_published_with_it() {
     let asked = Hyperparameters {
         family: Some(Family::Linear),
         backbone: Some("mine".into()),
-        input_size: Some(24),
         epochs: Some(10),
         patience: Some(0),
         ..Hyperparameters::default()
     };
-    place.train(asked);
+    let run = place.train(asked);
+    assert_eq!(run.results().unwrap().unwrap().settings.input_size, 24, "it is asked at the side that it sees");
     let version = place.volumes.version("stripes", 1).unwrap();
     let backbone = version.manifest.backbone.clone().unwrap();
     assert_eq!((backbone.name.as_str(), backbone.licence.as_str()), ("mine", "MIT"));
@@ -334,14 +365,32 @@ fn a_persons_own_network_that_cannot_do_what_is_asked_says_so() {
         run.status().unwrap().reason.unwrap()
     };
     let at_another_size = reason(asked(Family::Linear, 32));
-    assert!(at_another_size.contains("backbone mine sees 24 pixels; input_size is 32"), "{at_another_size}");
+    assert!(at_another_size.contains("input_size is 32; backbone mine sees 24 pixels only"), "{at_another_size}");
     let tuned = reason(asked(Family::FineTune, 24));
-    assert!(tuned.contains("mine"), "{tuned}");
+    assert!(tuned.contains("backbone mine can only be used frozen"), "{tuned}");
 
+    damage_own_backbone(&place);
+    let damaged = reason(asked(Family::Linear, 24));
+    assert!(damaged.contains("SHA-256"), "{damaged}");
+    let searched_on = reason(Hyperparameters { backbone: Some("mine".into()), ..searched() });
+    assert!(searched_on.contains("SHA-256"), "{searched_on}");
+}
+
+fn damage_own_backbone(place: &Place) {
     let file = place.volumes.backbone("mine").unwrap().dir.join(NETWORK_FILE);
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
-    let damaged = reason(asked(Family::Linear, 24));
-    assert!(damaged.contains("SHA-256"), "{damaged}");
+}
+
+#[test]
+fn a_search_goes_on_without_a_damaged_network_and_says_so() {
+    let place = Place::new([8, 2, 0]);
+    add_own_backbone(&place);
+    damage_own_backbone(&place);
+    let results = place.train(searched()).results().unwrap().unwrap();
+    assert!(results.leaderboard.iter().all(|candidate| candidate.settings.backbone.is_none()));
+    let told =
+        |note: &String| note.starts_with("Backbone mine was left out of the search: ") && note.contains("SHA-256");
+    assert!(results.notes.iter().any(told), "{:?}", results.notes);
 }

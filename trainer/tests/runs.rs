@@ -228,7 +228,7 @@ fn a_linear_head_on_squeezenet_learns_stripes_and_its_blocks_cannot_be_trained()
     };
     let run = place.run(of(Family::FineTune));
     let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();
-    place.failed(&run, &output, &["backbone squeezenet1.1 can only be used frozen; choose linear or mlp"]);
+    place.failed(&run, &output, &["backbone squeezenet1.1 can only be used frozen; choose family linear or mlp"]);
 
     let run = place.run(of(Family::Linear));
     let output = place.trainer(&run).env("FOVEA_BACKBONES", &backbones).output().unwrap();

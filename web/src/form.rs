@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use api::{
     ErrorCode,
+    backbone::Installed,
     train::{Augmentation, BUDGET_RANGE, Family, Hyperparameters, RANGES, Settings},
 };
 
@@ -101,7 +102,13 @@ impl Form {
     /// The form with what was typed and what is wrong with it.
     ///
     /// A sentence of `wrong` that begins with a number's name is shown beside that number.
-    pub fn new(backbones: &[String], picture_side: u32, default_model: &str, typed: &Typed, wrong: &[String]) -> Self {
+    pub fn new(
+        backbones: &[Installed],
+        picture_side: u32,
+        default_model: &str,
+        typed: &Typed,
+        wrong: &[String],
+    ) -> Self {
         let typed_of = |name: &str| typed.get(name).map(String::as_str).unwrap_or_default();
         let offered: Vec<_> =
             Family::ALL.into_iter().filter(|family| !backbones.is_empty() || !family.has_backbone()).collect();
@@ -136,7 +143,7 @@ impl Form {
             error: error_of(BUDGET),
         };
         let families = offered.iter().map(|f| Choice::new(f.name(), words::family(f), typed_of("family")));
-        let backbone = |name: &String| Choice::new(name, name.as_str(), typed_of("backbone"));
+        let backbone = |known: &Installed| Choice::new(&known.name, &known.name, typed_of("backbone"));
         let change = |one: Augmentation| Choice::new(one.name(), words::augmentation(one), typed_of("augmentation"));
         let beside = |sentence: &&String| numbers.iter().chain([&budget]).any(|number| concerns(sentence, number.name));
         Self {
@@ -311,9 +318,13 @@ fn choice<T: Copy>(typed: &Typed, name: &str, choices: &[(&str, T)], wrong: &mut
 
 #[cfg(test)]
 mod tests {
-    use api::train::DEFAULT_BACKBONE;
+    use api::{backbone::BuiltIn, train::DEFAULT_BACKBONE};
 
     use super::*;
+
+    fn usual() -> Vec<Installed> {
+        BuiltIn::named(DEFAULT_BACKBONE).into_iter().map(Installed::from).collect()
+    }
 
     fn typed(fields: &[(&str, &str)]) -> Typed {
         fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -347,7 +358,7 @@ mod tests {
                 "epochs is \"many\"; expected a whole number from 1 to 1000"
             ]
         );
-        let form = Form::new(&[DEFAULT_BACKBONE.to_owned()], 32, "classifier", &typed, &wrong);
+        let form = Form::new(&usual(), 32, "classifier", &typed, &wrong);
         let beside = form.numbers[0].error.as_deref();
         assert_eq!(beside, Some("Epochs is \"many\"; expected a whole number from 1 to 1000"));
         assert_eq!(form.numbers[0].value, "many");
@@ -392,7 +403,7 @@ mod tests {
 
     #[test]
     fn every_family_shows_its_own_defaults() {
-        let form = Form::new(&[DEFAULT_BACKBONE.to_owned()], 32, "classifier", &Typed::new(), &[]);
+        let form = Form::new(&usual(), 32, "classifier", &Typed::new(), &[]);
         let defaults = |name: &str| &form.numbers.iter().find(|number| number.name == name).expect("a field").defaults;
         assert_eq!(defaults("epochs").len(), Family::ALL.len());
         assert_eq!(defaults("hidden_units"), &[(Family::Mlp, "256".to_owned())]);
@@ -401,11 +412,11 @@ mod tests {
 
     #[test]
     fn linear_is_offered_only_with_a_backbone() {
-        let offered = |backbones: &[String]| {
+        let offered = |backbones: &[Installed]| {
             let form = Form::new(backbones, 32, "classifier", &Typed::new(), &[]);
             form.families.into_iter().map(|choice| choice.value).collect::<Vec<_>>()
         };
-        assert_eq!(offered(&[DEFAULT_BACKBONE.to_owned()]), ["", "linear", "mlp", "fine_tune", "separable_cnn", "cnn"]);
+        assert_eq!(offered(&usual()), ["", "linear", "mlp", "fine_tune", "separable_cnn", "cnn"]);
         assert_eq!(offered(&[]), ["", "separable_cnn", "cnn"]);
     }
 }

@@ -3,7 +3,7 @@
 use api::train::{Candidate, CandidateState, EpochMetrics, Progress, RunState};
 use store::Run;
 
-use crate::{chart, error::Result, pages, words};
+use crate::{chart, error::Result, words};
 
 /// How far a run is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Live {
     pub seconds: f64,
     /// What the search has tried, in the order of trial.
     pub candidates: Vec<Candidate>,
+    /// Numbers of those with figures, best first, as last told.
+    pub order: Vec<u32>,
     /// What each trial came to, in the order of their ends.
     pub trials: Vec<Trial>,
     /// Mean cross-entropy of the last batch that was told of.
@@ -66,12 +68,33 @@ impl Live {
         for line in lines {
             live.take(line);
         }
+        let state = run.status()?.state;
+        if state.is_final() {
+            live.leave_unfinished();
+        }
         // Between a trainer that died and the one that goes on.
-        if live.seconds > 0.0 && run.status()?.state == RunState::Queued {
+        if live.seconds > 0.0 && state == RunState::Queued {
             (live.doing, live.rest) = (waiting, None);
             live.detail.clear();
         }
         Ok(live)
+    }
+
+    /// Nobody fits any more what was being fitted at the end.
+    fn leave_unfinished(&mut self) {
+        let fitted = self.candidates.iter_mut().filter(|candidate| candidate.state == CandidateState::Running);
+        fitted.for_each(|candidate| candidate.state = CandidateState::Unfinished);
+    }
+
+    /// The candidates as the results have them: the chosen one, then as the search ranks them, then in the order of trial.
+    pub fn leaderboard(&self) -> Vec<Candidate> {
+        let place = |one: &Candidate| {
+            let ranked = self.order.iter().position(|number| *number == one.number).unwrap_or(usize::MAX);
+            (one.state != CandidateState::Chosen, ranked, one.number)
+        };
+        let mut board = self.candidates.clone();
+        board.sort_by_key(place);
+        board
     }
 
     fn take(&mut self, line: Progress) {
@@ -93,6 +116,7 @@ impl Live {
                 self.curves.push(metrics);
             }
             Progress::Candidate(candidate) => self.try_out(candidate),
+            Progress::Ranking { numbers } => self.order = numbers,
             Progress::Resumed { epoch, seconds } => {
                 self.curves.retain(|metrics| metrics.epoch <= epoch);
                 self.seconds = seconds;
@@ -170,7 +194,7 @@ impl Live {
     /// The figures of the moment by their usual names: of the final fit once it has begun, of the search before.
     pub fn tiles(&self) -> Vec<(&'static str, String)> {
         let mut tiles = vec![];
-        let best = pages::ranked(&self.candidates).into_iter().next();
+        let best = self.leaderboard().into_iter().next();
         let best = best.filter(|best| best.val_accuracy.is_some());
         match (self.curves.last(), self.batch_loss, best) {
             (Some(last), _, best) => {
@@ -246,6 +270,8 @@ mod tests {
             folds: 5,
             val_accuracy,
             val_loss: val_accuracy.map(|accuracy| 1.0 - accuracy),
+            pictures: 40,
+            multiply_adds: None,
             seconds: 1.0,
             reason: None,
         })
@@ -343,6 +369,7 @@ mod tests {
         let mut live = after([stage("search", 10, 60, 10.0)]);
         assert_eq!(names(&live), Vec::<&str>::new());
         live.take(candidate(1, 1, Tried, Some(0.5)));
+        live.take(Progress::Ranking { numbers: vec![1] });
         assert_eq!(names(&live), ["Best accuracy so far", "Its loss", "Candidates", "Time left"]);
         live.take(candidate(1, 1, Chosen, Some(0.5)));
         live.take(epoch(None));

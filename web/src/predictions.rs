@@ -115,6 +115,7 @@ pub fn shown(prediction: PicturePrediction, labels: &[String], dataset: Option<&
         probability: probability(&prediction, prediction.predicted),
         probability_of_truth: probability(&prediction, prediction.label),
         is_unsure: prediction.unsure,
+        is_fitted: !prediction.held_out,
         name: prediction.name,
     }
 }

@@ -2,6 +2,7 @@
 
 use api::{
     ErrorCode,
+    backbone::Installed,
     train::{EpochMetrics, Hyperparameters, Results, RunLabel, RunState, RunStatus},
 };
 use serde::{Deserialize, Serialize};
@@ -181,7 +182,7 @@ pub async fn retry(state: &AppState, id: String) -> Result<Run> {
     Ok(run)
 }
 
-fn check(asked: &Hyperparameters, backbones: &[String], dataset: &Dataset) -> Result<()> {
+fn check(asked: &Hyperparameters, backbones: &[Installed], dataset: &Dataset) -> Result<()> {
     let resolved = asked.resolve(backbones, picture_side(dataset));
     resolved.map(drop).map_err(|wrong| WebError::refused(ErrorCode::Unprocessable, wrong.join("; ")))
 }

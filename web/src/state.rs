@@ -2,6 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use api::backbone::{BuiltIn, Installed};
 use ingest::{FunctionClient, Ingest, Limits};
 use store::Volumes;
 use tokio_util::sync::CancellationToken;
@@ -60,12 +61,13 @@ impl AppState {
         Ok(Self(Arc::new(Shared { config, launcher, ingest, uploads, inference, http, functions, stopping })))
     }
 
-    /// Names of the backbones that a run may name: those that come with the trainer, and those that people added.
-    pub async fn backbones(&self) -> Result<Vec<String>> {
-        let mut names = self.config.backbones.clone();
+    /// The backbones that a run may name: those that come with the trainer, and those that people added.
+    pub async fn backbones(&self) -> Result<Vec<Installed>> {
+        let named = self.config.backbones.iter().filter_map(|name| BuiltIn::named(name));
+        let mut all: Vec<_> = named.map(Installed::from).collect();
         let own = self.on_volumes(|volumes| Ok(volumes.backbones()?)).await?;
-        names.extend(own.into_iter().map(|own| own.manifest.name));
-        Ok(names)
+        all.extend(own.iter().map(|own| Installed::from(&own.manifest)));
+        Ok(all)
     }
 
     /// Does something with the volumes on a thread that may block.

@@ -122,9 +122,41 @@ pub fn state_class(state: impl Borrow<RunState>) -> &'static str {
     }
 }
 
-/// Where a candidate of a search stands, in a word.
+/// Where a candidate of a search stands, in a word or two.
 pub fn candidate(state: impl Borrow<CandidateState>) -> &'static str {
-    state.borrow().name()
+    match state.borrow() {
+        CandidateState::Unfinished => "not finished",
+        other => other.name(),
+    }
+}
+
+/// What an accuracy outside the fit rests on: `52 pictures in 5 folds`.
+///
+/// `folds`: 0 for the validation split; `pictures`: 0 where nobody counted them
+pub fn basis(pictures: impl Borrow<u64>, folds: impl Borrow<u32>) -> String {
+    let (pictures, folds) = (*pictures.borrow(), *folds.borrow());
+    let counted = count(pictures, "picture", "pictures");
+    match (pictures, count(u64::from(folds), "fold", "folds")) {
+        (0, _) if folds == 0 => "validation split".to_owned(),
+        (0, folds) => format!("mean of {folds}"),
+        (_, _) if folds == 0 => format!("{counted} of the validation split"),
+        (_, folds) => format!("{counted} in {folds}"),
+    }
+}
+
+/// `85.1 to 97.5 %` of the bounds of a share.
+pub fn interval(bounds: impl Borrow<[f64; 2]>) -> String {
+    let [least, most] = bounds.borrow().map(|bound| 100.0 * bound);
+    format!("{least:.1} to {most:.1} %")
+}
+
+/// Multiply-adds for a picture: `6.1 M`, `383 M`; a dash where they are not known.
+pub fn work(multiply_adds: impl Borrow<Option<u64>>) -> String {
+    match multiply_adds.borrow().map(|n| n as f64 / 1e6) {
+        Some(millions) if millions < 10.0 => format!("{millions:.1} M"),
+        Some(millions) => format!("{millions:.0} M"),
+        None => "–".to_owned(),
+    }
 }
 
 /// Where a candidate of a search stands, as the name of a CSS class.
@@ -133,7 +165,7 @@ pub fn candidate_class(state: impl Borrow<CandidateState>) -> &'static str {
         CandidateState::Running => "state busy",
         CandidateState::Chosen => "state good",
         CandidateState::Failed => "state bad",
-        CandidateState::Tried | CandidateState::Dropped => "state",
+        CandidateState::Tried | CandidateState::Dropped | CandidateState::Unfinished => "state",
     }
 }
 
@@ -331,6 +363,15 @@ mod tests {
         assert_eq!(second(1_795_416_312_345), "2026-11-23 06:45:12 UTC");
         assert_eq!(rfc3339(1_795_416_312_345), "2026-11-23T06:45:12.345Z");
         assert_eq!([milliseconds(4.06), milliseconds(411.6)], ["4.1 ms", "412 ms"]);
+    }
+
+    #[test]
+    fn an_accuracy_is_told_with_what_it_rests_on() {
+        assert_eq!([basis(52, 5), basis(1, 1)], ["52 pictures in 5 folds", "1 picture in 1 fold"]);
+        assert_eq!([basis(30, 0), basis(0, 0)], ["30 pictures of the validation split", "validation split"]);
+        assert_eq!(basis(0, 5), "mean of 5 folds");
+        assert_eq!(interval([0.851, 0.975]), "85.1 to 97.5 %");
+        assert_eq!([Some(6_120_000), Some(383_400_000), None].map(work), ["6.1 M", "383 M", "–"]);
     }
 
     #[test]

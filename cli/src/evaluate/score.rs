@@ -1,11 +1,11 @@
 //! From answers to figures; reads and prints nothing.
 
-use api::train::{ClassMetrics, per_class};
+use api::{
+    interval::wilson,
+    train::{ClassMetrics, per_class},
+};
 use predictor::Answer;
 use serde::Serialize;
-
-/// Two-sided 95 % of the normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
 
 /// Figures over pictures that could be read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,18 +70,6 @@ impl Score {
     }
 }
 
-/// Bounds of a share that was seen to be `right` of `n`.
-///
-/// # Source
-/// Wilson, "Probable inference, the law of succession, and statistical inference", 1927
-fn wilson(right: u64, n: u64) -> [f64; 2] {
-    let (n, share) = (n as f64, right as f64 / n as f64);
-    let centre = share + Z * Z / (2.0 * n);
-    let reach = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + Z * Z / n;
-    [((centre - reach) / scale).max(0.0), ((centre + reach) / scale).min(1.0)]
-}
-
 #[cfg(test)]
 mod tests {
     use api::predict::Ranked;
@@ -123,14 +111,5 @@ mod tests {
         let known = answer(0.75, None);
         let score = Score::of([(0, &known)].into_iter(), &labels).expect("one picture");
         assert_eq!((score.unsure, score.accuracy_of_sure), (None, None));
-    }
-
-    #[test]
-    fn few_pictures_leave_a_wide_interval() {
-        // The usual worked example of Wilson's interval: 8 of 10.
-        let [least, most] = wilson(8, 10);
-        assert!((least - 0.4902).abs() < 1e-4 && (most - 0.9433).abs() < 1e-4, "{least} {most}");
-        let [least, most] = wilson(10, 10);
-        assert!((least - 0.7225).abs() < 1e-4 && (1.0 - most).abs() < 1e-9, "{least} {most}");
     }
 }

@@ -104,7 +104,7 @@ fn create(options: &Options, volumes: &Volumes) -> Result<Run> {
     let dataset = pick::dataset(volumes, &options.dataset)?;
     let spec = &dataset.manifest.preprocess;
     let hyperparameters = options.settings.hyperparameters();
-    let backbones = installed::backbone_names(volumes)?;
+    let backbones = installed::all_backbones(volumes)?;
     if let Err(wrong) = hyperparameters.resolve(&backbones, spec.width.max(spec.height)) {
         bail!("{}", wrong.join("; "));
     }

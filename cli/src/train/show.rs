@@ -104,7 +104,7 @@ impl<W: Write> Show for Lines<W> {
                 self.line(&format!("{:>9}  {}", words::seconds(metrics.seconds), epoch(metrics)))
             }
             Progress::Resumed { epoch, .. } => self.line(&resumed(*epoch)),
-            Progress::Candidate(_) | Progress::Step { .. } | Progress::End { .. } => {}
+            Progress::Candidate(_) | Progress::Ranking { .. } | Progress::Step { .. } | Progress::End { .. } => {}
         }
     }
 
@@ -203,7 +203,7 @@ impl Show for Bars {
                 self.bar.set_message(format!("{}  {left} left", self.last_epoch));
             }
             Progress::Resumed { epoch, .. } => self.print(&resumed(*epoch)),
-            Progress::End { .. } => {}
+            Progress::Ranking { .. } | Progress::End { .. } => {}
         }
     }
 
@@ -289,6 +289,8 @@ mod tests {
             folds: 5,
             val_accuracy: Some(0.9375),
             val_loss: Some(0.25),
+            pictures: 32,
+            multiply_adds: None,
             seconds: 1.5,
             reason: reason.map(str::to_owned),
         })

@@ -11,6 +11,7 @@ pub mod diagnosis;
 pub mod disk;
 pub mod error;
 pub mod functions;
+pub mod interval;
 #[cfg(test)]
 mod made_up;
 pub mod model;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use api::{
-    backbone::{BUILT_IN, BuiltIn, MANIFEST_FILE},
+    backbone::{BUILT_IN, BuiltIn, Installed, Sides},
     model::Backbone as Identity,
 };
 use sha2::{Digest, Sha256};
@@ -92,12 +92,14 @@ impl Backbone {
         matches!(self.body, Body::SqueezeNet(_))
     }
 
-    /// The only side in pixels that it can see; nothing where several will do.
-    pub fn fixed_size(&self) -> Option<u32> {
-        match &self.body {
-            Body::Blocks(_) | Body::SqueezeNet(_) => None,
-            Body::Spliced(spliced) => Some(spliced.input_size()),
-        }
+    /// What settings have to go with.
+    pub fn installed(&self) -> Installed {
+        let sides = match &self.body {
+            Body::Blocks(_) => Sides::From(1),
+            Body::SqueezeNet(_) => Sides::From(squeezenet::LEAST_INPUT_SIZE),
+            Body::Spliced(spliced) => Sides::Only(spliced.input_size()),
+        };
+        Installed { name: self.identity.name.clone(), sides, is_trainable: self.n_blocks() > 0 }
     }
 
     /// Whether it can see pictures of this side in pixels.
@@ -105,15 +107,7 @@ impl Backbone {
     /// # Errors
     /// `Settings` if it cannot, with what it can
     pub fn check_size(&self, input_size: u32) -> Result<()> {
-        let seen = match &self.body {
-            Body::SqueezeNet(_) if input_size < squeezenet::LEAST_INPUT_SIZE => {
-                format!("at least {}", squeezenet::LEAST_INPUT_SIZE)
-            }
-            Body::Spliced(spliced) if input_size != spliced.input_size() => spliced.input_size().to_string(),
-            Body::Blocks(_) | Body::SqueezeNet(_) | Body::Spliced(_) => return Ok(()),
-        };
-        let problem = format!("backbone {} sees {seen} pixels; input_size is {input_size}", self.identity.name);
-        Err(TrainerError::Settings(vec![problem]))
+        self.installed().unseen(input_size).map_or(Ok(()), |problem| Err(TrainerError::Settings(vec![problem])))
     }
 
     /// Number of its weights.
@@ -239,7 +233,7 @@ impl Backbones {
         let folders = own.and_then(|own| std::fs::read_dir(own).ok()).into_iter().flatten().flatten();
         for folder in folders.map(|entry| entry.path()) {
             if let Some(name) = folder.file_name().and_then(|name| name.to_str())
-                && folder.join(MANIFEST_FILE).is_file()
+                && folder.join(api::backbone::MANIFEST_FILE).is_file()
             {
                 paths.insert(name.to_owned(), Place::Own(folder.clone()));
             }
@@ -256,6 +250,24 @@ impl Backbones {
     /// Their names, in alphabetical order.
     pub fn names(&self) -> Vec<String> {
         self.paths.keys().cloned().collect()
+    }
+
+    /// Whether a person added it.
+    pub fn is_own(&self, name: &str) -> bool {
+        matches!(self.paths.get(name), Some(Place::Own(_)))
+    }
+
+    /// What is known of them without reading their networks. Of a person's own one whose manifest cannot be read it is only
+    /// the name: what is wrong with it is said where it is opened.
+    pub fn installed(&self) -> Vec<Installed> {
+        let of = |(name, place): (&String, &Place)| match place {
+            Place::BuiltIn(known, _) => Installed::from(*known),
+            Place::Own(folder) => match own::manifest(folder) {
+                Ok(manifest) => Installed::from(&manifest),
+                Err(_) => Installed { name: name.clone(), sides: Sides::From(1), is_trainable: false },
+            },
+        };
+        self.paths.iter().map(of).collect()
     }
 
     /// Reads a backbone after comparing its file with its known hash.
@@ -334,6 +346,7 @@ mod tests {
                 "efficientnet-lite2" => (21, 4_782_024, 575),
                 _ => continue,
             };
+            assert_eq!(backbone.installed(), Installed::from(BuiltIn::named(&name).expect("a known one")), "{name}");
             let frozen = |trained_blocks| Frozen { backbone: backbone.clone(), input_size: 224, trained_blocks };
             assert_eq!((backbone.n_blocks(), backbone.n_weights()), (blocks, weights), "{name}");
             assert_eq!(frozen(0).multiply_adds() / 1_000_000, work, "{name}");

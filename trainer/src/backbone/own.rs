@@ -34,15 +34,23 @@ pub struct Spliced {
     manifest: BackboneManifest,
 }
 
+/// What a backbone's folder says of it.
+///
+/// # Errors
+/// `BackboneFile`
+pub fn manifest(folder: &Path) -> Result<BackboneManifest> {
+    let path = folder.join(MANIFEST_FILE);
+    let unreadable = |source| TrainerError::BackboneFile { path: path.clone(), source };
+    let bytes = std::fs::read(&path).map_err(unreadable)?;
+    serde_json::from_slice(&bytes).map_err(|e| unreadable(e.into()))
+}
+
 /// Reads a backbone's folder.
 ///
 /// # Errors
 /// `BackboneFile`, `BackboneDigest` or `BackboneGraph`
 pub fn open(folder: &Path) -> Result<Backbone> {
-    let path = folder.join(MANIFEST_FILE);
-    let unreadable = |source| TrainerError::BackboneFile { path: path.clone(), source };
-    let bytes = std::fs::read(&path).map_err(unreadable)?;
-    let manifest: BackboneManifest = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.into()))?;
+    let manifest = manifest(folder)?;
     let network = read_checked(&folder.join(NETWORK_FILE), &manifest.sha256)?;
     let name = manifest.name.clone();
     let spliced = splice(&network, manifest).map_err(|problem| TrainerError::BackboneGraph { name, problem })?;

@@ -286,7 +286,10 @@ mod tests {
         assert_eq!(frozen.multiply_adds(), 266_012_352);
         let refused = |error: TrainerError, sentence: &str| assert!(error.sentence().contains(sentence), "{error:?}");
         refused(backbone.trained(227, 1).unwrap_err(), "squeezenet1.1 can only be used frozen; choose linear or mlp");
-        refused(backbone.check_size(31).unwrap_err(), "squeezenet1.1 sees at least 32 pixels; input_size is 31");
+        refused(
+            backbone.check_size(31).unwrap_err(),
+            "input_size is 31; backbone squeezenet1.1 sees at least 32 pixels",
+        );
         backbone.check_size(32).unwrap();
     }
 

@@ -51,6 +51,8 @@ impl Entry {
             folds: 0,
             val_accuracy: None,
             val_loss: None,
+            pictures: 0,
+            multiply_adds: (cost.per_picture > 0).then_some(cost.per_picture),
             seconds: 0.0,
             reason: None,
         };
@@ -85,6 +87,7 @@ impl Entry {
         let (loss, accuracy) = means(&judged);
         self.told.val_loss = Some(loss);
         self.told.val_accuracy = Some(accuracy);
+        self.told.pictures = judged.len() as u64;
         self.told.rounds = self.rounds() as u32;
         if schedule.cross_validated {
             self.told.folds = self.answers.iter().map(Vec::len).sum::<usize>() as u32;
@@ -255,6 +258,7 @@ mod tests {
         let schedule = schedule();
         let entry = entry(1, &[&[1.0, 1.0, 1.0, -1.0], &[1.0, -1.0, 1.0, 1.0]], &schedule);
         assert_eq!((entry.told.rounds, entry.told.folds, entry.told.val_accuracy), (2, 2, Some(0.75)));
+        assert_eq!((entry.told.pictures, entry.told.multiply_adds), (8, Some(1)));
         let (rows, answers) = entry.held_out(&schedule);
         assert_eq!((rows, answers.logits.len()), ((0..8).collect(), 16));
         assert_eq!(answers.strangeness, [1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0]);

@@ -59,6 +59,12 @@ pub trait Bench {
     /// # Errors
     /// `Cancelled`, or if progress cannot be told
     fn tell(&mut self, candidate: &Candidate) -> Result<()>;
+
+    /// Hears of the order of the candidates that have figures, by their numbers, the best first.
+    ///
+    /// # Errors
+    /// As [`Bench::tell`]
+    fn rank(&mut self, numbers: &[u32]) -> Result<()>;
 }
 
 /// What is searched for, on what, with what.
@@ -91,6 +97,8 @@ pub struct Found {
     pub rows: Vec<usize>,
     /// Its answers for them, from fits without them.
     pub answers: Answers,
+    /// The same of the other candidates that were tried, the best first; none where all were asked about the same pictures.
+    pub others: Vec<(Vec<usize>, Answers)>,
 }
 
 /// How many times its budget a run may take before the clock stops the search, unless something else is asked for.
@@ -115,7 +123,8 @@ pub fn ends_the_run(error: &TrainerError) -> bool {
 /// # Errors
 /// What [ends the run](ends_the_run), and `Settings` if every candidate failed
 pub fn search(question: &Question, proposals: &Proposals, bench: &mut dyn Bench) -> Result<Found> {
-    let mut search = Search { question, bench, entries: vec![], paid: HashSet::new(), planned: 0.0, stopped: false };
+    let (entries, paid, ranked) = (vec![], HashSet::new(), vec![]);
+    let mut search = Search { question, bench, entries, paid, planned: 0.0, stopped: false, ranked };
     let mut number = 0;
     while let Some(wave) = proposals.wave(number, search.best_head()) {
         let kept = if number == 0 && question.schedule.cross_validated { 1.0 - FIRST_WAVE } else { 0.0 };
@@ -136,6 +145,8 @@ struct Search<'a> {
     planned: f64,
     /// Whether the emergency brake was pulled.
     stopped: bool,
+    /// The order that was told last.
+    ranked: Vec<u32>,
 }
 
 impl Search<'_> {
@@ -198,8 +209,8 @@ impl Search<'_> {
         let final_fits = [Some(at), self.best()].into_iter().flatten().map(|at| self.entries[at].cost.final_seconds());
         let ahead = trial + final_fits.fold(0.0, f64::max);
         if ahead > self.rest() {
-            let reason =
-                format!("another round would take {trial:.0} s, which the budget has not beside the final fit");
+            let what = if round == 0 { "a trial" } else { "another round" };
+            let reason = format!("{what} would take {trial:.0} s, which the budget has not beside the final fit");
             return self.settle(at, (round == 0).then_some(CandidateState::Dropped), Some(reason));
         }
         if self.stopped || self.bench.must_stop(self.planned, ahead)? {
@@ -219,12 +230,27 @@ impl Search<'_> {
                     answers.push(more);
                 }
                 Err(error) if ends_the_run(&error) => return Err(error),
-                Err(error) => return self.settle(at, Some(CandidateState::Failed), Some(error.sentence())),
+                Err(error) => {
+                    self.settle(at, Some(CandidateState::Failed), Some(error.sentence()))?;
+                    return self.rank();
+                }
             }
         }
         let Question { labels, n_classes, schedule, .. } = *self.question;
         self.entries[at].finish_round(answers, schedule, labels, n_classes);
-        self.settle(at, Some(CandidateState::Tried), None)
+        self.settle(at, Some(CandidateState::Tried), None)?;
+        self.rank()
+    }
+
+    /// Tells the order of the candidates where it has changed.
+    fn rank(&mut self) -> Result<()> {
+        let order = ranking(&self.entries, self.schedule());
+        let numbers: Vec<u32> = order.into_iter().map(|at| self.entries[at].told.number).collect();
+        if numbers != self.ranked {
+            self.bench.rank(&numbers)?;
+            self.ranked = numbers;
+        }
+        Ok(())
     }
 
     /// Gives a candidate its new state and tells it.
@@ -285,8 +311,10 @@ impl Search<'_> {
         let behind = order.iter().copied().chain(others).filter(|&at| at != chosen);
         let leaderboard = [chosen].into_iter().chain(behind).map(|at| self.entries[at].told.clone()).collect();
         let (rows, answers) = self.entries[chosen].held_out(schedule);
+        let behind = order.iter().filter(|&&at| at != chosen && schedule.cross_validated);
+        let others = behind.map(|&at| self.entries[at].held_out(schedule)).collect();
         let settings = self.entries[chosen].settings.clone();
-        Ok(Found { settings, leaderboard, sentence, notes: self.notes(chosen), rows, answers })
+        Ok(Found { settings, leaderboard, sentence, notes: self.notes(chosen), rows, answers, others })
     }
 
     fn notes(&self, chosen: usize) -> Vec<String> {

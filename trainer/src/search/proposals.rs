@@ -1,6 +1,9 @@
 //! Which candidates the search considers, in which order: cheap ones first, then variants of what did best.
 
-use api::train::{Augmentation, Family, Hyperparameters, Settings};
+use api::{
+    backbone::{Installed, Sides},
+    train::{Augmentation, Family, Hyperparameters, Settings},
+};
 
 /// Fewer pictures than this are not enough for a network from scratch to be worth much where there is a backbone.
 const LEAST_FOR_SCRATCH: usize = 1000;
@@ -17,14 +20,19 @@ pub type Proposal = Vec<Settings>;
 /// A backbone as far as candidates go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// Its name.
-    pub name: String,
-    /// The only side in pixels that it can see; nothing where any will do.
-    pub fixed_size: Option<u32>,
-    /// Whether its blocks can be trained on.
-    pub is_trainable: bool,
+    /// Its name, the sides that it sees, and whether its blocks can be trained on.
+    pub installed: Installed,
     /// Whether it is worth trying only where it is asked for or there is no other.
     pub is_last_resort: bool,
+}
+
+impl Known {
+    fn fixed_size(&self) -> Option<u32> {
+        match self.installed.sides {
+            Sides::Only(side) => Some(side),
+            Sides::From(_) => None,
+        }
+    }
 }
 
 /// What the candidates follow from.
@@ -61,8 +69,9 @@ impl Proposals {
     }
 
     fn of(&self, family: Family, backbone: &Known) -> Settings {
-        let input_size = backbone.fixed_size.or(self.stated.input_size);
-        let stated = Hyperparameters { backbone: Some(backbone.name.clone()), input_size, ..self.stated.clone() };
+        let input_size = backbone.fixed_size().or(self.stated.input_size);
+        let stated =
+            Hyperparameters { backbone: Some(backbone.installed.name.clone()), input_size, ..self.stated.clone() };
         stated.settings(family, self.picture_side)
     }
 
@@ -70,14 +79,15 @@ impl Proposals {
     fn backbones(&self) -> impl Iterator<Item = &Known> {
         let is_bare = self.backbones.iter().all(|backbone| backbone.is_last_resort);
         self.backbones.iter().filter(move |backbone| match &self.stated.backbone {
-            Some(name) => *name == backbone.name,
+            Some(name) => *name == backbone.installed.name,
             None => is_bare || !backbone.is_last_resort,
         })
     }
 
     fn has_fixed_size(&self, settings: &Settings) -> bool {
-        let is_it = |backbone: &&Known| settings.backbone.as_ref() == Some(&backbone.name);
-        self.stated.input_size.is_some() || self.backbones.iter().find(is_it).is_some_and(|it| it.fixed_size.is_some())
+        let is_it = |backbone: &&Known| settings.backbone.as_ref() == Some(&backbone.installed.name);
+        self.stated.input_size.is_some()
+            || self.backbones.iter().find(is_it).is_some_and(|it| it.fixed_size().is_some())
     }
 
     fn scratch_is_promising(&self) -> bool {
@@ -98,10 +108,11 @@ impl Proposals {
 
     /// A backbone trained on: the one that the recipe was made with, or where it is missing the one under the best head.
     fn tuned(&self, best_head: Option<&Settings>) -> Vec<Proposal> {
-        let named = |name: Option<&String>| self.backbones().find(|known| Some(&known.name) == name);
+        let named = |name: Option<&String>| self.backbones().find(|known| Some(&known.installed.name) == name);
         let usual = Settings::defaults(Family::FineTune, self.picture_side).backbone;
         let under_head = || named(best_head?.backbone.as_ref());
-        let Some(backbone) = named(usual.as_ref()).or_else(under_head).filter(|known| known.is_trainable) else {
+        let Some(backbone) = named(usual.as_ref()).or_else(under_head).filter(|known| known.installed.is_trainable)
+        else {
             return vec![];
         };
         let forms = self.shrinking(self.of(Family::FineTune, backbone));
@@ -116,7 +127,7 @@ impl Proposals {
             let learning_rate = (best.learning_rate * 3.0).min(1.0);
             proposals.push(vec![Settings { learning_rate, ..best.clone() }]);
         }
-        if let Some(backbone) = self.backbones().find(|known| Some(&known.name) == best.backbone.as_ref()) {
+        if let Some(backbone) = self.backbones().find(|known| Some(&known.installed.name) == best.backbone.as_ref()) {
             proposals.push(vec![Settings { input_size: best.input_size, ..self.of(Family::Mlp, backbone) }]);
         }
         if !self.has_fixed_size(best)
@@ -185,9 +196,7 @@ mod tests {
 
     fn proposals(n_pictures: usize, backbones: &[&str], stated: Hyperparameters) -> Proposals {
         let known = |name: &&str| Known {
-            name: (*name).to_owned(),
-            fixed_size: None,
-            is_trainable: true,
+            installed: Installed { name: (*name).to_owned(), sides: Sides::From(1), is_trainable: true },
             is_last_resort: name.starts_with("weak"),
         };
         let backbones = backbones.iter().map(known).collect();
@@ -240,8 +249,8 @@ mod tests {
     #[test]
     fn a_backbone_of_one_size_is_asked_at_that_size_and_trained_on_only_where_it_can_be() {
         let mut proposals = proposals(200, &["mine"], Hyperparameters::default());
-        proposals.backbones[0].fixed_size = Some(227);
-        proposals.backbones[0].is_trainable = false;
+        let installed = &mut proposals.backbones[0].installed;
+        (installed.sides, installed.is_trainable) = (Sides::Only(227), false);
         let first = proposals.wave(0, None).expect("a first wave");
         let second = proposals.wave(1, Some(&first[0][0])).expect("a second wave");
         let third = proposals.wave(2, Some(&first[0][0])).expect("a third wave");

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use api::train::{CandidateState, Family, Hyperparameters};
+use api::{
+    backbone::{Installed, Sides},
+    train::{CandidateState, Family, Hyperparameters},
+};
 
 use super::{proposals::Known, *};
 
@@ -17,6 +20,7 @@ struct MadeUp<'a> {
     budget: f64,
     clock: f64,
     told: Vec<Candidate>,
+    ranked: Vec<Vec<u32>>,
     fits: Vec<(Settings, usize)>,
 }
 
@@ -62,6 +66,11 @@ impl Bench for MadeUp<'_> {
 
     fn tell(&mut self, candidate: &Candidate) -> Result<()> {
         self.told.push(candidate.clone());
+        Ok(())
+    }
+
+    fn rank(&mut self, numbers: &[u32]) -> Result<()> {
+        self.ranked.push(numbers.to_vec());
         Ok(())
     }
 }
@@ -111,12 +120,14 @@ fn case() -> Case {
 struct Ran {
     found: Result<Found>,
     told: Vec<Candidate>,
+    ranked: Vec<Vec<u32>>,
     fits: Vec<(Settings, usize)>,
     clock: f64,
 }
 
 fn known(name: &&str) -> Known {
-    Known { name: (*name).to_owned(), fixed_size: None, is_trainable: true, is_last_resort: false }
+    let installed = Installed { name: (*name).to_owned(), sides: Sides::From(1), is_trainable: true };
+    Known { installed, is_last_resort: false }
 }
 
 fn run(case: &Case) -> Ran {
@@ -143,10 +154,11 @@ fn run(case: &Case) -> Ran {
         budget: case.budget,
         clock: 0.0,
         told: vec![],
+        ranked: vec![],
         fits: vec![],
     };
     let found = search(&question, &proposals, &mut bench);
-    Ran { found, told: bench.told, fits: bench.fits, clock: bench.clock }
+    Ran { found, told: bench.told, ranked: bench.ranked, fits: bench.fits, clock: bench.clock }
 }
 
 #[test]
@@ -161,6 +173,27 @@ fn the_best_family_on_the_best_backbone_wins_within_the_budget() {
     assert!(found.sentence.contains("-fold cross-validation against "), "{}", found.sentence);
     assert_eq!(found.rows.len() * N_CLASSES, found.answers.logits.len());
     assert!(found.rows.len() >= 40);
+    let others = found.others.iter().flat_map(|(rows, _)| rows);
+    let asked: HashSet<usize> = found.rows.iter().chain(others).copied().collect();
+    assert!(found.rows.len() < 200 && asked.len() == 200, "heads were asked about what the chosen one was not");
+}
+
+#[test]
+fn a_candidate_that_was_not_tried_is_told_what_a_trial_would_take() {
+    let boards = (20..100).step_by(4).map(|budget| run(&Case { budget: f64::from(budget), ..case() }).found.unwrap());
+    let candidates: Vec<Candidate> = boards.flat_map(|found| found.leaderboard).collect();
+    let refused = |candidate: &&Candidate| {
+        candidate
+            .reason
+            .as_deref()
+            .is_some_and(|reason| reason.contains("which the budget has not beside the final fit"))
+    };
+    let (untried, tried): (Vec<_>, Vec<_>) =
+        candidates.iter().filter(refused).partition(|candidate| candidate.rounds == 0);
+    assert!(!untried.is_empty(), "no budget was tight enough");
+    let begins = |candidate: &Candidate, with| candidate.reason.as_deref().unwrap().starts_with(with);
+    assert!(untried.iter().all(|candidate| begins(candidate, "a trial would take")), "{untried:?}");
+    assert!(tried.iter().all(|candidate| begins(candidate, "another round would take")), "{tried:?}");
 }
 
 #[test]
@@ -231,6 +264,9 @@ fn when_every_candidate_fails_the_run_fails_with_their_reasons() {
         fn tell(&mut self, _: &Candidate) -> Result<()> {
             Ok(())
         }
+        fn rank(&mut self, _: &[u32]) -> Result<()> {
+            Ok(())
+        }
     }
     let error = search(&question, &proposals, &mut Broken).unwrap_err();
     assert!(error.to_string().contains("no such network"), "{error}");
@@ -261,6 +297,12 @@ fn every_candidate_is_told_from_its_beginning_to_its_end() {
         assert!(candidate.rounds == 0 || told[0].state == CandidateState::Running);
     }
     let mut numbers: Vec<_> = found.leaderboard.iter().map(|candidate| candidate.number).collect();
+    let chosen = numbers[0];
+    let was_tried = |one: &&Candidate| one.val_accuracy.is_some() && one.state != CandidateState::Failed;
+    let behind: Vec<_> = found.leaderboard[1..].iter().filter(was_tried).map(|one| one.number).collect();
+    let told: Vec<_> = ran.ranked.last().unwrap().iter().copied().filter(|number| *number != chosen).collect();
+    assert_eq!(behind, told, "behind the chosen one the lines stand as they were told last");
+    assert!(ran.ranked.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", ran.ranked);
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>());
 }

@@ -25,7 +25,7 @@ pub use comparison::{compared, side_by_side};
 pub use confusion::{confusion, per_class};
 pub use curves::{curves, epochs};
 pub use scale::scientific;
-pub use search::trade;
+pub use search::{by_resolution, by_work, search};
 pub use table::{Cell, Table};
 
 use self::{bars::Bars, matrix::Matrix, plot::Plot};

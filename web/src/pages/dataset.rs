@@ -32,6 +32,8 @@ pub struct Dataset {
     pub origin_name: Option<String>,
     /// Datasets that were made of this one: id and name, newest first.
     pub children: Vec<(String, String)>,
+    /// Versions in use that were made from it.
+    pub in_use: Vec<String>,
     /// What it takes on the disk.
     pub bytes: u64,
     /// Settings of a run.

@@ -27,7 +27,7 @@ pub use self::{
     functions::{FunctionView, Functions, FunctionsLive},
     models::{ListedVersion, Models, ModelsLive, NamedModel},
     pictures::Pictures,
-    run::{Outcome, Run, RunLive, ShownPicture, ShownSuspect, ranked, settings, title},
+    run::{Outcome, Run, RunLive, ShownPicture, ShownSuspect, settings, title},
     runs::{ListedRun, Runs},
 };
 use crate::{error::Result, runs::RunView, uploads::UploadView};

@@ -1,6 +1,6 @@
 //! The page of a run: live, then with what came out.
 
-use api::train::{Candidate, CandidateState, Results, Settings, Suspect};
+use api::train::{Candidate, Results, Settings, Suspect};
 use askama::Template;
 
 use super::Charts;
@@ -52,10 +52,10 @@ impl Run {
         self.dataset_name.is_some().then_some(&self.run.dataset)
     }
 
-    /// Whether the gate kept the version out of use.
+    /// Whether the gate would keep the version out of use.
     fn was_held_back(&self) -> bool {
         let gate = self.outcome.as_ref().and_then(|outcome| outcome.results.promotion.as_ref());
-        gate.is_some_and(|gate| !gate.promoted)
+        gate.is_some_and(|gate| !gate.has_passed())
     }
 }
 
@@ -72,8 +72,8 @@ pub struct Outcome {
     pub is_current: bool,
     /// Whether the version is still there.
     pub version_exists: bool,
-    /// Resolution against accuracy, where several resolutions were tried.
-    pub search: Option<Figure>,
+    /// Accuracy by resolution and by work, where candidates differ in it.
+    pub search: Vec<Figure>,
     /// Confusion matrix.
     pub confusion: Option<Figure>,
     /// Figures by class.
@@ -107,6 +107,8 @@ pub struct ShownPicture {
     pub probability_of_truth: f32,
     /// Whether the model says that it is unsure.
     pub is_unsure: bool,
+    /// Whether the model that says so was fitted on it.
+    pub is_fitted: bool,
 }
 
 impl ShownPicture {
@@ -139,20 +141,6 @@ pub struct RunLive {
     pub curves: Vec<Figure>,
     /// Where charts are saved from.
     pub charts: Charts,
-}
-
-/// Best first: the chosen one, then by accuracy and loss, those without figures last.
-pub fn ranked(candidates: &[Candidate]) -> Vec<Candidate> {
-    let mut ranked = candidates.to_vec();
-    ranked.sort_by(|a, b| {
-        let key = |one: &Candidate| {
-            let (accuracy, loss) = (one.val_accuracy.unwrap_or(-1.0), one.val_loss.unwrap_or(f64::INFINITY));
-            (one.state != CandidateState::Chosen, accuracy, loss)
-        };
-        let ((a_chosen, a_accuracy, a_loss), (b_chosen, b_accuracy, b_loss)) = (key(a), key(b));
-        a_chosen.cmp(&b_chosen).then(b_accuracy.total_cmp(&a_accuracy)).then(a_loss.total_cmp(&b_loss))
-    });
-    ranked
 }
 
 /// A run's settings by name, those that mean something to its family.
@@ -193,38 +181,4 @@ fn label(labels: &[String], index: &usize) -> String {
 
 fn sum(row: &[u64]) -> u64 {
     row.iter().sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use api::train::Family;
-
-    use super::*;
-
-    fn candidate(number: u32, state: CandidateState, val_accuracy: Option<f64>, val_loss: f64) -> Candidate {
-        Candidate {
-            number,
-            settings: Settings::defaults(Family::Cnn, 32),
-            state,
-            rounds: 1,
-            folds: 0,
-            val_accuracy,
-            val_loss: val_accuracy.map(|_| val_loss),
-            seconds: 1.0,
-            reason: None,
-        }
-    }
-
-    #[test]
-    fn the_chosen_one_leads_and_those_without_figures_come_last() {
-        use CandidateState::{Chosen, Dropped, Running, Tried};
-        let ranked = ranked(&[
-            candidate(1, Running, None, 0.0),
-            candidate(2, Dropped, Some(0.8), 0.4),
-            candidate(3, Tried, Some(0.9), 0.4),
-            candidate(4, Tried, Some(0.9), 0.3),
-            candidate(5, Chosen, Some(0.89), 0.2),
-        ]);
-        assert_eq!(ranked.iter().map(|one| one.number).collect::<Vec<_>>(), [5, 4, 3, 2, 1]);
-    }
 }

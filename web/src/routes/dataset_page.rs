@@ -74,6 +74,7 @@ async fn dataset_page(state: &AppState, id: String, typed: Typed, wrong: Vec<Str
                 doubted: doubted(volumes, &dataset)?,
                 origin_name: origin.map(|origin| origin.manifest.name),
                 children: children(volumes, &id)?,
+                in_use: in_use(volumes, &id)?,
                 bytes: dataset.bytes(),
                 form: form::Form::new(&backbones, runs::picture_side(&dataset), &model, &typed, &wrong),
                 form_open: !wrong.is_empty() || form::has_settings(&typed),
@@ -150,6 +151,18 @@ fn doubted(volumes: &Volumes, dataset: &Dataset) -> Result<Option<Doubted>> {
         return Ok((doubted.total > 0).then_some(doubted));
     }
     Ok(None)
+}
+
+/// Versions in use that were made from this dataset: without its records nobody knows any more what they were fitted on.
+fn in_use(volumes: &Volumes, dataset: &str) -> Result<Vec<String>> {
+    let mut found = vec![];
+    for name in volumes.model_names()? {
+        let Some(version) = volumes.current(&name)? else { continue };
+        if volumes.version(&name, version).is_ok_and(|version| version.manifest.dataset == dataset) {
+            found.push(format!("{name} v{version}"));
+        }
+    }
+    Ok(found)
 }
 
 /// `GET /datasets/{id}/charts/{file}`: a chart as a file.

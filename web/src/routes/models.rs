@@ -292,8 +292,8 @@ async fn known_before(state: &AppState, name: &str, version: u32) -> Result<(Opt
 /// What a person chose can be read in the log, and whether a run had decided otherwise.
 fn log_choice(model: &str, version: u32, percent: u32, known: Result<(Option<u32>, Option<Promotion>)>) {
     match known {
-        Ok((before, Some(Promotion { promoted: false, reason, .. }))) => {
-            let gate = reason.as_str();
+        Ok((before, Some(verdict))) if !verdict.has_passed() => {
+            let gate = verdict.reason.as_str();
             tracing::warn!(
                 model,
                 version,

@@ -19,7 +19,7 @@ use super::{
     runs as run_routes,
 };
 use crate::{
-    chart::{self, Figure},
+    chart,
     error::{Result, WebError},
     form::{self, Typed},
     live::Live,
@@ -60,7 +60,7 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
         let curves = chart::curves(curves, results.as_ref().map(|results| results.best_epoch));
         let candidates = match &results {
             Some(results) => results.leaderboard.clone(),
-            None => pages::ranked(&live.candidates),
+            None => live.leaderboard(),
         };
         let is_current = match view.status.version {
             Some(version) => part_of(volumes, status.as_ref(), &view.model, version) > 0,
@@ -118,7 +118,7 @@ fn outcome(
     Ok(Outcome {
         is_current,
         version_exists,
-        search: search(&results),
+        search: chart::search(&results.leaderboard),
         confusion: chart::confusion(&results),
         per_class: chart::per_class(&results.per_class),
         reliability: results.calibration.as_ref().and_then(chart::reliability),
@@ -128,13 +128,6 @@ fn outcome(
         settings: pages::settings(&results),
         results,
     })
-}
-
-/// Where several resolutions were tried: what they came to.
-fn search(results: &Results) -> Option<Figure> {
-    let first = results.leaderboard.first()?.settings.input_size;
-    let differ = results.leaderboard.iter().any(|one| one.settings.input_size != first);
-    differ.then(|| chart::trade(&results.leaderboard))
 }
 
 /// The suspects of a run with their pixels, those that the dataset still has.
@@ -151,7 +144,7 @@ pub async fn live(State(state): State<AppState>, Path(id): Path<String>) -> Page
     let hindrance = state.launcher.hindrance(&id);
     let charts = Charts::below(&format!("/runs/{id}"));
     let live = state.on_volumes(move |volumes| Live::of(&volumes.run(&id)?, hindrance)).await?;
-    let (candidates, curves) = (pages::ranked(&live.candidates), chart::curves(&live.curves, None));
+    let (candidates, curves) = (live.leaderboard(), chart::curves(&live.curves, None));
     page(&pages::RunLive { candidates, best: chart::best(&live.trials), curves, charts, live })
 }
 
@@ -205,13 +198,14 @@ pub async fn chart(State(state): State<AppState>, Path((id, file)): Path<(String
         let (view, live) = (RunView::of(&run)?, Live::of(&run, None)?);
         let Some(results) = results_of(&run, &view)? else {
             let mut figures = chart::curves(&live.curves, None);
-            figures.push(chart::trade(&pages::ranked(&live.candidates)));
+            let board = live.leaderboard();
+            figures.extend([chart::by_resolution(&board), chart::by_work(&board)]);
             figures.extend(chart::best(&live.trials));
             return Ok(figures);
         };
         let mut figures = chart::curves(&results.curves, Some(results.best_epoch));
         figures.extend(chart::best(&live.trials));
-        figures.push(chart::trade(&results.leaderboard));
+        figures.extend([chart::by_resolution(&results.leaderboard), chart::by_work(&results.leaderboard)]);
         figures.push(chart::per_class(&results.per_class));
         figures.extend(chart::confusion(&results));
         figures.extend(results.calibration.as_ref().and_then(chart::reliability));

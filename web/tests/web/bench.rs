@@ -203,7 +203,11 @@ impl Bench {
 
     /// A published model version of `dataset`.
     pub fn model(&self, dataset: &Dataset) -> ModelVersion {
-        let results = results(&dataset.manifest.id, "run-1");
+        self.model_of(dataset, &results(&dataset.manifest.id, "run-1"))
+    }
+
+    /// A published model version that came to this.
+    pub fn model_of(&self, dataset: &Dataset, results: &Results) -> ModelVersion {
         let manifest = ModelManifest {
             schema: api::model::SCHEMA,
             name: "classifier".into(),
@@ -222,7 +226,7 @@ impl Bench {
             made_by: "test".into(),
             files: [].into(),
         };
-        self.volumes.publish_model(ModelDraft { manifest, onnx: b"not really a network", results: &results }).unwrap()
+        self.volumes.publish_model(ModelDraft { manifest, onnx: b"not really a network", results }).unwrap()
     }
 
     /// A run that has succeeded, with results.
@@ -439,6 +443,8 @@ pub fn searched(dataset: &str, run: &str) -> Results {
         folds: 5,
         val_accuracy,
         val_loss: val_accuracy.map(|accuracy| 1.0 - accuracy),
+        pictures: if val_accuracy.is_some() { 32 } else { 0 },
+        multiply_adds: (state != CandidateState::Failed).then_some(u64::from(input_size) * 1_700_000),
         seconds: 2.5,
         reason: (state == CandidateState::Failed).then(|| "the loss became infinite".into()),
     };
@@ -475,6 +481,7 @@ pub fn searched(dataset: &str, run: &str) -> Results {
             present_accuracy: Some(0.875),
             new_accuracy: Some(0.625),
             margin: 0.02,
+            passed: Some(false),
             promoted: false,
             reason: "it is worse than v7 by more than the margin".into(),
         }),
@@ -521,6 +528,7 @@ pub fn results(dataset: &str, run: &str) -> Results {
         val_accuracy: Some(0.75),
         loss: 0.25,
         val_loss: Some(0.5),
+        validated: None,
         model_params: ModelParams { learning_rate: 1e-3, epochs: 3, batch_size: 32, optimizer: "AdamW".into() },
         test_accuracy: Some(0.625),
         test_loss: Some(0.75),
@@ -536,6 +544,7 @@ pub fn results(dataset: &str, run: &str) -> Results {
         choice: None,
         calibration: None,
         suspects: vec![],
+        examined: None,
         promotion: None,
         model_bytes: 0,
         milliseconds_per_picture: None,

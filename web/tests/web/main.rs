@@ -13,6 +13,7 @@ mod diagnosis;
 mod functions;
 mod guard;
 mod insights;
+mod learning;
 mod models;
 mod openapi;
 mod original;

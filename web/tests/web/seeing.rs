@@ -35,7 +35,11 @@ async fn results_tell_why_how_far_to_believe_them_and_what_the_gate_said() {
     let run = bench.searched_run(&dataset);
     let page = bench.get(&format!("/runs/{}", run.id())).await;
     shows(&page, &["fine_tune was right most often", "9.4 ms", "13.6 MB"]);
-    shows(&page, &["mean of 5 folds", "93.8 %", "160 px", "The loss became infinite.", "Accuracy by resolution"]);
+    shows(
+        &page,
+        &["32 pictures in 5 folds", "93.8 %", "160 px", "The loss became infinite.", "Accuracy by resolution"],
+    );
+    shows(&page, &["79.9 to 98.3 %", "272 M", "Accuracy by work", "picture by picture"]);
     shows(
         &page,
         &["it is worse than v7 by more than the margin", "2.0 percentage points", "Put into use all the same"],
@@ -133,9 +137,11 @@ async fn a_search_is_shown_while_it_runs() {
     tell(Progress::Stage { stage: "search".into(), done: 10, total: 45, seconds: 10.0 });
     tell(Progress::Candidate(Candidate { state: CandidateState::Running, val_accuracy: None, ..tried[0].clone() }));
     tell(Progress::Candidate(tried[1].clone()));
+    tell(Progress::Ranking { numbers: vec![1] });
     let path = format!("/runs/{}/live", run.id());
     let live = bench.get(&path).await;
     shows(&live, &["looking for the best family and settings", "about 35 s left", "87.5 %", "running"]);
+    shows(&live, &["381 M", "picture by picture"]);
     assert!(live.text().find(">linear").unwrap() < live.text().find(">fine-tuned").unwrap(), "the best is first");
     assert!(!live.text().contains("aria-labelledby=\"leaderboard\" hidden"));
 

@@ -12,15 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     PreprocessSpec,
     dataset::{ClassCount, DatasetManifest, Derivation, FileDigest},
+    interval::wilson,
     model::{Backbone, Doubt, ModelManifest},
     train::{Calibration, ClassMetrics, Promotion, Results, Settings},
 };
 
 /// Most classes named in one sentence.
 const NAMED: usize = 5;
-
-/// 0.975 quantile of the normal distribution.
-const Z_95: f64 = 1.959_964;
 
 /// What a version is, how good it is, and what it cannot do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,14 +207,6 @@ fn named(names: &[&str]) -> String {
         [before @ .., last] if names.len() <= NAMED => format!("{} and {last}", before.join(", ")),
         _ => format!("{} and {} more", names[..NAMED].join(", "), names.len() - NAMED),
     }
-}
-
-/// Bounds of a share of which `right` of `n` were seen, with 95 % confidence.
-fn wilson(right: u64, n: u64) -> [f64; 2] {
-    let (n, share, z2) = (n as f64, right as f64 / n as f64, Z_95 * Z_95);
-    let middle = share + z2 / (2.0 * n);
-    let reach = Z_95 * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    [middle - reach, middle + reach].map(|bound| (bound / (1.0 + z2 / n)).clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

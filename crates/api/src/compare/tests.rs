@@ -59,6 +59,8 @@ fn validation_figures_of_different_trials_are_not_ranked() {
             folds,
             val_accuracy: Some(0.5),
             val_loss: Some(1.0),
+            pictures: 40,
+            multiply_adds: None,
             seconds: 1.0,
             reason: None,
         }];

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{EpochMetrics, Settings};
-use crate::dataset::Split;
+use crate::{dataset::Split, interval::wilson};
 
 /// `results.json`: the original's fields first, then everything else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Results {
     pub loss: f64,
     /// Validation loss of the kept epoch. Null where the split is empty.
     pub val_loss: Option<f64>,
+    /// What the validation figures rest on; absent where there are none, and in files from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validated: Option<Validated>,
     /// Settings under the original's names.
     pub model_params: ModelParams,
     /// Accuracy on the test split, which nothing before looked at, 0..=1. Null where the split is empty.
@@ -55,6 +58,9 @@ pub struct Results {
     /// Pictures whose label is probably wrong, the surest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspects: Vec<Suspect>,
+    /// How many pictures could be suspected; absent in files from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examined: Option<Examined>,
     /// How the version compared with the one in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion: Option<Promotion>,
@@ -72,6 +78,27 @@ pub struct Results {
     pub run: String,
     /// Program and version.
     pub made_by: String,
+}
+
+/// What validation figures rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Validated {
+    /// Pictures that the network was asked about.
+    pub pictures: u64,
+    /// Parts of the cross-validation that they belong to; 0 where they are the validation split.
+    pub folds: u32,
+}
+
+/// How many pictures were looked at for a wrong label: those that some network was asked about which was not fitted on
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Examined {
+    /// Those.
+    pub pictures: u64,
+    /// All of train and validation split.
+    pub of: u64,
 }
 
 /// The original's `model_params`.
@@ -144,11 +171,30 @@ pub struct Candidate {
     pub val_accuracy: Option<f64>,
     /// Mean cross-entropy of those pictures.
     pub val_loss: Option<f64>,
+    /// How many those pictures are; 0 before its first round has ended, and in files from before this was kept.
+    #[serde(default)]
+    pub pictures: u64,
+    /// Multiply-adds that the published network would take for a picture; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiply_adds: Option<u64>,
     /// What it has cost.
     pub seconds: f64,
     /// Why it was dropped or failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// How a leaderboard is ordered, for people.
+pub const ORDER: &str = "Best first: compared by cross-entropy, picture by picture, on the pictures that both were asked \
+    about, so that a higher accuracy on other pictures may stand below; the chosen one leads.";
+
+impl Candidate {
+    /// Where its accuracy on such pictures lies with 95 % confidence, 0..=1; nothing where it is not known of how many
+    /// pictures its figures are.
+    pub fn accuracy_interval(&self) -> Option<[f64; 2]> {
+        let accuracy = self.val_accuracy.filter(|_| self.pictures > 0)?;
+        Some(wilson((accuracy * self.pictures as f64).round() as u64, self.pictures))
+    }
 }
 
 /// Where a candidate stands.
@@ -166,6 +212,8 @@ pub enum CandidateState {
     Failed,
     /// Was fitted again, on all there is, and published.
     Chosen,
+    /// Was being fitted when the run ended.
+    Unfinished,
 }
 
 impl CandidateState {
@@ -177,6 +225,7 @@ impl CandidateState {
             Self::Dropped => "dropped",
             Self::Failed => "failed",
             Self::Chosen => "chosen",
+            Self::Unfinished => "unfinished",
         }
     }
 }
@@ -252,17 +301,32 @@ pub struct Promotion {
     pub new_accuracy: Option<f64>,
     /// By how much the new one may be worse, 0..=1.
     pub margin: f64,
-    /// Whether the new version came into use.
+    /// The gate's verdict: whether the new version may take the place; absent in files from before it was kept, see
+    /// [`Promotion::has_passed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<bool>,
+    /// Whether the new version came into use by itself; in a cluster a person publishes what passed.
     pub promoted: bool,
     /// Why, in one sentence with the numbers.
     pub reason: String,
+}
+
+impl Promotion {
+    /// The gate's verdict, whatever followed; where the file does not have it, worked out from its figures as the gate does.
+    pub fn has_passed(&self) -> bool {
+        let is_good_enough = || match (self.present_accuracy, self.new_accuracy) {
+            (Some(present), Some(new)) => new >= present - self.margin - 1e-9,
+            _ => true,
+        };
+        self.passed.unwrap_or_else(|| self.promoted || is_good_enough())
+    }
 }
 
 /// One line of `predictions.jsonl`: what a picture of the dataset is taken for. Lines stand in the order of rows: train,
 /// validation, test.
 ///
 /// The published network says it, except where it was fitted on the picture and cross-validation left it out of a fit:
-/// then that fit says it.
+/// then that fit says it, the chosen candidate's where there is one, else that of the best other candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PicturePrediction {
@@ -278,7 +342,7 @@ pub struct PicturePrediction {
     pub predicted: u32,
     /// Of every class, in class-index order; 0..=1, calibrated.
     pub probabilities: Vec<f32>,
-    /// Whether the model says that it is unsure.
+    /// Whether the model says that it is unsure: the chosen candidate's fit, else the published network.
     #[serde(default)]
     pub unsure: bool,
     /// Whether the network that says it was not fitted on the picture.
@@ -289,6 +353,22 @@ pub struct PicturePrediction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_gate_decided_is_known_of_old_files_too() {
+        let old = |promoted: bool, accuracies: &str| -> Promotion {
+            let text = format!(
+                r#"{{"compared_with": 2, "pictures": 50, {accuracies}, "margin": 0.02, "promoted": {promoted}, "reason": ""}}"#
+            );
+            serde_json::from_str(&text).expect("an old file")
+        };
+        let figures = |present: f64, new: f64| format!(r#""present_accuracy": {present}, "new_accuracy": {new}"#);
+        let none = r#""present_accuracy": null, "new_accuracy": null"#;
+        assert!(old(true, none).has_passed() && old(false, none).has_passed());
+        assert!(old(false, &figures(0.9, 0.88)).has_passed(), "held in the registry for a person to publish");
+        assert!(!old(false, &figures(0.9, 0.86)).has_passed());
+        assert!(!Promotion { passed: Some(false), ..old(true, none) }.has_passed());
+    }
 
     #[test]
     fn classes_nobody_has_or_predicts_have_no_figures_instead_of_zero() {

@@ -128,6 +128,11 @@ pub enum Progress {
     },
     /// A candidate of the search began or ended; the latest event of a number is its present state.
     Candidate(Candidate),
+    /// The order of the candidates that have figures has changed.
+    Ranking {
+        /// Their numbers, best first.
+        numbers: Vec<u32>,
+    },
     /// An epoch of the final fit ended.
     Epoch(EpochMetrics),
     /// A trainer went on where a dead one had stopped: epochs after this one come again.

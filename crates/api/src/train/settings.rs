@@ -196,26 +196,6 @@ pub struct Settings {
     pub input_size: u32,
 }
 
-/// What a run is to do, after defaults and checks.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Plan {
-    /// Find the best family and settings.
-    Auto(Search),
-    /// Fit these settings.
-    Manual(Settings),
-}
-
-/// What a search is bound by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Search {
-    /// Refitting the best included.
-    pub budget_seconds: f64,
-    /// Seeds every random choice.
-    pub seed: u64,
-    /// What is stated for every candidate; its family is absent.
-    pub stated: Hyperparameters,
-}
-
 /// Inclusive range of a setting: name, least, most.
 pub const RANGES: [(&str, f64, f64); 14] = [
     ("epochs", 1.0, 1000.0),
@@ -317,101 +297,13 @@ impl Settings {
     }
 }
 
-fn outside(name: &str, value: f64, least: f64, most: f64) -> Option<String> {
+pub(super) fn outside(name: &str, value: f64, least: f64, most: f64) -> Option<String> {
     (!(least..=most).contains(&value)).then(|| format!("{name} is {value}; expected {least} to {most}"))
-}
-
-impl Hyperparameters {
-    /// Fills in defaults and checks every value.
-    ///
-    /// `backbones` are the names of those that are installed, `picture_side` is the longer side of the dataset's
-    /// pictures in pixels.
-    ///
-    /// # Errors
-    /// One sentence for each value out of its range, naming the range; and for each that does not go with the family
-    pub fn resolve(&self, backbones: &[String], picture_side: u32) -> Result<Plan, Vec<String>> {
-        let mut wrong = vec![];
-        let seed = self.seed.unwrap_or(1);
-        let plan = match self.family {
-            Some(family) => {
-                if self.budget_seconds.is_some() {
-                    wrong.push("budget_seconds is for the search; leave it out, or leave the family out".to_owned());
-                }
-                let settings = self.settings(family, picture_side);
-                wrong.extend(settings.out_of_range());
-                Plan::Manual(settings)
-            }
-            None => {
-                let budget_seconds = self.budget_seconds.unwrap_or(DEFAULT_BUDGET_SECONDS);
-                wrong.extend(outside("budget_seconds", budget_seconds, BUDGET_RANGE.0, BUDGET_RANGE.1));
-                // The family's own defaults are in range, so what is found here is what was stated.
-                wrong.extend(self.settings(Family::Cnn, picture_side).out_of_range());
-                Plan::Auto(Search { budget_seconds, seed, stated: self.clone() })
-            }
-        };
-        wrong.extend(self.wrong_backbone(backbones));
-        if wrong.is_empty() { Ok(plan) } else { Err(wrong) }
-    }
-
-    /// The family's defaults with what is stated in their place.
-    pub fn settings(&self, family: Family, picture_side: u32) -> Settings {
-        let default = Settings::defaults(family, picture_side);
-        Settings {
-            family,
-            backbone: if family.has_backbone() { self.backbone.clone().or(default.backbone) } else { None },
-            epochs: self.epochs.unwrap_or(default.epochs),
-            batch_size: self.batch_size.unwrap_or(default.batch_size),
-            learning_rate: self.learning_rate.unwrap_or(default.learning_rate),
-            weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
-            dropout: self.dropout.unwrap_or(default.dropout),
-            augmentation: self.augmentation.unwrap_or(default.augmentation),
-            label_smoothing: self.label_smoothing.unwrap_or(default.label_smoothing),
-            mixup: self.mixup.unwrap_or(default.mixup),
-            clip_norm: self.clip_norm.unwrap_or(default.clip_norm),
-            weight_average: self.weight_average.unwrap_or(default.weight_average),
-            hidden_units: if family == Family::Mlp { self.hidden_units.unwrap_or(default.hidden_units) } else { 0 },
-            trained_blocks: if family == Family::FineTune {
-                self.trained_blocks.unwrap_or(default.trained_blocks)
-            } else {
-                0
-            },
-            mirrored: self.mirrored.unwrap_or(default.mirrored),
-            seed: self.seed.unwrap_or(default.seed),
-            patience: self.patience.unwrap_or(default.patience),
-            input_size: self.input_size.unwrap_or(default.input_size),
-        }
-    }
-
-    fn wrong_backbone(&self, installed: &[String]) -> Option<String> {
-        let known = || if installed.is_empty() { "none".to_owned() } else { installed.join(", ") };
-        match (self.family, &self.backbone) {
-            (Some(family), Some(_)) if !family.has_backbone() => {
-                Some(format!("backbone is given, but family {} has none", family.name()))
-            }
-            (_, Some(name)) if !installed.contains(name) => {
-                Some(format!("backbone {name} is not installed; installed: {}", known()))
-            }
-            (Some(family), None) => {
-                // The side of the pictures has no say in the backbone.
-                let needed = Settings::defaults(family, 1).backbone.filter(|name| !installed.contains(name))?;
-                Some(format!(
-                    "family {} needs a backbone, and {needed} is not installed; installed: {}",
-                    family.name(),
-                    known()
-                ))
-            }
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn installed() -> Vec<String> {
-        vec![DEFAULT_BACKBONE.to_owned()]
-    }
 
     #[test]
     fn defaults_are_within_their_ranges() {
@@ -420,54 +312,5 @@ mod tests {
                 assert_eq!(Settings::defaults(family, side).out_of_range(), Vec::<String>::new());
             }
         }
-    }
-
-    #[test]
-    fn every_wrong_value_is_named_with_its_range() {
-        let asked = Hyperparameters {
-            epochs: Some(0),
-            dropout: Some(1.5),
-            learning_rate: Some(f64::NAN),
-            ..Default::default()
-        };
-        let expected = [
-            "epochs is 0; expected 1 to 1000",
-            "learning_rate is NaN; expected 0.000001 to 1",
-            "dropout is 1.5; expected 0 to 0.9",
-        ];
-        for family in [None, Some(Family::Linear)] {
-            let wrong = Hyperparameters { family, ..asked.clone() }.resolve(&installed(), 32);
-            assert_eq!(wrong.expect_err("three values are out of range"), expected);
-        }
-    }
-
-    #[test]
-    fn without_a_family_the_trainer_searches_and_keeps_what_is_stated() {
-        let asked = Hyperparameters { epochs: Some(7), seed: Some(9), ..Default::default() };
-        let Ok(Plan::Auto(search)) = asked.resolve(&[], 32) else { panic!("nothing is wrong with it") };
-        assert_eq!((search.budget_seconds, search.seed), (DEFAULT_BUDGET_SECONDS, 9));
-        assert_eq!(search.stated.settings(Family::Cnn, 32).epochs, 7);
-        let asked = Hyperparameters { budget_seconds: Some(1.0), ..Default::default() };
-        assert_eq!(asked.resolve(&[], 32).expect_err("too short"), ["budget_seconds is 1; expected 5 to 86400"]);
-    }
-
-    #[test]
-    fn a_backbone_that_is_not_there_or_not_wanted_is_refused() {
-        let of = |family, backbone: Option<&str>, installed: &[String]| {
-            let asked = Hyperparameters { family, backbone: backbone.map(str::to_owned), ..Default::default() };
-            asked.resolve(installed, 32).err().map(|wrong| wrong.join("; "))
-        };
-        assert_eq!(of(Some(Family::Linear), None, &installed()), None);
-        assert_eq!(of(Some(Family::Cnn), None, &[]), None);
-        assert_eq!(
-            of(Some(Family::Linear), None, &[]).as_deref(),
-            Some("family linear needs a backbone, and efficientnet-lite0 is not installed; installed: none")
-        );
-        assert_eq!(
-            of(None, Some("mine"), &installed()).as_deref(),
-            Some("backbone mine is not installed; installed: efficientnet-lite0")
-        );
-        let given = of(Some(Family::Cnn), Some(DEFAULT_BACKBONE), &installed());
-        assert_eq!(given.as_deref(), Some("backbone is given, but family cnn has none"));
     }
 }

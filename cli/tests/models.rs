@@ -342,7 +342,7 @@ fn a_leaderboard_tells_work_bounds_and_what_its_order_is() {
     let shown = succeeds(&volumes, &["runs", "first try"]);
     for part in [
         "validation 0.875 of 10 pictures in 5 folds",
-        "examined  10 of 50 pictures for a wrong label",
+        "examined    10 of 50 pictures for a wrong label",
         "ROUNDS  ACCURACY         95 %   LOSS   WORK   TIME  STATE",
         "     2     0.800  0.490-0.943  0.500  6.1 M  1.5 s  chosen",
         "  Best first: compared by cross-entropy",

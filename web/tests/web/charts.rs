@@ -8,7 +8,7 @@ use crate::bench::{Bench, epoch, searched, status};
 /// Tables that several charts of a page share: the charts' ids, and what marks the table.
 const SHARED: [(&[&str], &str); 2] = [
     (&["accuracy", "loss", "learning-rate", "speed"], "<details id=\"epochs\">"),
-    (&["search"], "<table class=\"leaderboard\">"),
+    (&["search", "work"], "<table class=\"leaderboard\">"),
 ];
 
 /// Ids of a page's charts, each of which has a table with rows and files that answer.
@@ -65,7 +65,7 @@ async fn every_chart_has_a_table_and_both_are_files() {
     assert_eq!(of(format!("/datasets/{}", dataset.manifest.id)).await, ["classes"]);
     assert_eq!(of(format!("/runs/{}", live.id())).await, [&curves[..], &["best"]].concat());
     assert_eq!(of(format!("/runs/{}/live", live.id())).await, [&curves[..], &["best"]].concat());
-    let finished = [&["search"][..], &curves, &["reliability"]].concat();
+    let finished = [&["search", "work"][..], &curves, &["reliability"]].concat();
     assert_eq!(of(format!("/runs/{}", first.id())).await, finished);
     assert_eq!(of(format!("/compare?a={}&b={}", first.id(), second.id())).await, ["accuracy", "loss"]);
     assert_eq!(of("/models/classifier/1".into()).await, ["confusion-matrix", "classes"]);

@@ -21,6 +21,8 @@ pub struct Entry {
     pub cost: Cost,
     /// Share of its epochs that it is tried with.
     pub effort: f64,
+    /// Whether the budget had no room for all of its rounds beside its final fit when it had finished the first.
+    pub is_cut_short: bool,
     /// Per finished round, per trial: those for the rows that were asked about.
     pub answers: Vec<Vec<Answers>>,
     /// As it is told.
@@ -56,7 +58,7 @@ impl Entry {
             seconds: 0.0,
             reason: None,
         };
-        Self { settings, cost, effort: 1.0, answers: vec![], told, judged: vec![] }
+        Self { settings, cost, effort: 1.0, is_cut_short: false, answers: vec![], told, judged: vec![] }
     }
 
     /// Rounds that it has finished.
@@ -67,6 +69,11 @@ impl Entry {
     /// Whether it has figures to be judged by.
     pub fn was_tried(&self) -> bool {
         self.rounds() > 0 && self.told.state != CandidateState::Failed
+    }
+
+    /// Whether the budget kept it from being tried as much as others.
+    pub fn is_tried_in_part(&self) -> bool {
+        self.effort < 1.0 || self.is_cut_short
     }
 
     /// Epochs of its trials.
@@ -163,9 +170,10 @@ fn means(judged: &[(f64, bool)]) -> (f64, f64) {
 /// Positions of the tried candidates, the best first.
 ///
 /// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
-/// was asked about easy pictures only is in front of it only if it was better on them. One that was tried with a part of
-/// its epochs would have done better with all of them: it gets the benefit of one standard error. And where rounds differ in
-/// their pictures, those that were tried most are compared as their [outlook](Entry::outlook) is.
+/// was asked about easy pictures only is in front of it only if it was better on them. One that the budget kept from all of
+/// its epochs, or of its rounds, gets the benefit of one standard error: with all epochs it would have done better, and what
+/// few pictures say against a costly candidate is little. And where rounds differ in their pictures, those that were tried
+/// most are compared as their [outlook](Entry::outlook) is.
 pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
     let most = tried.iter().map(|&at| entries[at].rounds()).max();
@@ -174,7 +182,7 @@ pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let Some(reference) = longest.min_by(|&a, &b| loss(a).total_cmp(&loss(b))) else { return vec![] };
     let advantage = |at: usize| {
         let comparison = entries[at].against(&entries[reference], schedule);
-        let benefit = if entries[at].effort < 1.0 { comparison.error } else { 0.0 };
+        let benefit = if entries[at].is_tried_in_part() { comparison.error } else { 0.0 };
         let is_longest = Some(entries[at].rounds()) == most;
         let outlook =
             if is_longest { entries[at].outlook(schedule) - entries[reference].outlook(schedule) } else { 0.0 };
@@ -225,12 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_with_a_part_of_its_epochs_gets_the_benefit_of_one_standard_error() {
+    fn a_candidate_with_a_part_of_its_epochs_or_rounds_gets_the_benefit_of_one_standard_error() {
         let schedule = schedule();
         let whole = entry(1, &[&[2.0, 2.0, 2.0, -1.0]], &schedule);
         let mut part = entry(2, &[&[0.5, 3.5, 3.5, -1.0]], &schedule);
         assert!(part.against(&whole, &schedule).advantage < 0.0);
         assert_eq!(ranking(&[part.clone(), whole.clone()], &schedule)[0], 1);
+        let cut_short = Entry { is_cut_short: true, ..part.clone() };
+        assert_eq!(ranking(&[cut_short, whole.clone()], &schedule)[0], 0);
         part.effort = 0.5;
         assert_eq!(ranking(&[part, whole], &schedule)[0], 0);
     }

@@ -34,7 +34,7 @@ pub fn choose(entries: &[Entry], schedule: &Schedule, affordable: impl Fn(&Entry
         let entry = &entries[at];
         let comparison = entries[best].against(entry, schedule);
         entry.rounds() == entries[best].rounds()
-            && entries[best].effort == 1.0
+            && !entries[best].is_tried_in_part()
             && (entry.cost.per_picture as f64) < CHEAPER * entries[best].cost.per_picture as f64
             && comparison.advantage <= comparison.error
     });
@@ -61,6 +61,9 @@ pub fn choose(entries: &[Entry], schedule: &Schedule, affordable: impl Fn(&Entry
             let same = if entries[chosen].rounds() < entries[next].rounds() { " on these pictures" } else { "" };
             let decided = match theirs >= mine {
                 true if entries[chosen].effort < 1.0 => ", which had all of its epochs",
+                _ if entries[chosen].is_cut_short && comparison.advantage < 0.0 => {
+                    ", which is better by no more than one standard error and was tried on all pictures"
+                }
                 true if comparison.advantage < 0.0 => ", which gains less from more pictures",
                 true => ", which is no better by cross-entropy",
                 false => "",

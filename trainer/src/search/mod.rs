@@ -191,6 +191,8 @@ impl Search<'_> {
         for round in 1..rounds {
             others += self.round_seconds(&self.entries[at], round)?;
         }
+        self.entries[at].is_cut_short =
+            self.schedule().cross_validated && others + self.entries[at].cost.final_seconds() > self.rest();
         if others <= CHEAP * self.question.budget_seconds {
             for round in 1..rounds {
                 self.try_round(at, round)?;

@@ -179,6 +179,26 @@ fn the_best_family_on_the_best_backbone_wins_within_the_budget() {
 }
 
 #[test]
+fn few_pictures_decide_against_what_can_be_tried_but_once_only_if_it_is_clearly_worse() {
+    fn close(settings: &Settings) -> f64 {
+        if settings.family == Family::FineTune { 0.85 } else { usual_accuracy(settings) }
+    }
+    fn clear(settings: &Settings) -> f64 {
+        if settings.family == Family::FineTune { 0.4 } else { usual_accuracy(settings) }
+    }
+    let tried = |accuracy| {
+        let found = run(&Case { accuracy, budget: 50.0, ..case() }).found.unwrap();
+        let tuned = found.leaderboard.iter().find(|candidate| candidate.settings.family == Family::FineTune).unwrap();
+        assert!((1..3).contains(&tuned.rounds), "{} rounds", tuned.rounds);
+        (found.settings.family, tuned.val_accuracy.unwrap(), found.sentence)
+    };
+    let (family, accuracy, sentence) = tried(close);
+    assert!(family == Family::FineTune && accuracy < 0.825, "{family:?} {accuracy}: {sentence}");
+    assert!(sentence.contains("better by no more than one standard error and was tried on all pictures"), "{sentence}");
+    assert_eq!(tried(clear).0, Family::Linear);
+}
+
+#[test]
 fn a_candidate_that_was_not_tried_is_told_what_a_trial_would_take() {
     let boards = (20..100).step_by(4).map(|budget| run(&Case { budget: f64::from(budget), ..case() }).found.unwrap());
     let candidates: Vec<Candidate> = boards.flat_map(|found| found.leaderboard).collect();

@@ -51,10 +51,8 @@ function becomeLike(old, fresh) {
 }
 
 source.addEventListener("message", ({ data }) => {
-  // A run tells events by name, one of which is its end; an upload tells nothing but its state.
   const { event, state } = JSON.parse(data);
-  const hasEnded = event ? event === "end" : state === "succeeded" || state === "failed";
-  if (hasEnded) {
+  if (event === "end" || state === "succeeded" || state === "failed") {
     source.close();
     location.replace(then);
   } else {

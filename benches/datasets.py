@@ -8,6 +8,7 @@ search of 60 seconds), `evaluate`, and `up`, each data set with a fresh data fol
 - Accuracy, with its 95 % interval, is of pictures kept apart from all of it where the source has more than the data set
   takes (at most 2,000; "kept apart" in the table), else of the test split that Fovea made (15 %, lookalikes never on both
   sides; "split off"): these are few, and the interval says so.
+- The baseline is a linear head on frozen EfficientNet-lite0 with its defaults, asked about the same pictures.
 - Training time is the wall time of the process `fovea train`, with checks, export and publishing.
 - Milliseconds are the median of 50 pictures of the data set, one after the other over one connection, each posted as it
   is to the inference function that `fovea up` serves, with a fresh sandbox, after 10 others: what somebody who asks
@@ -38,6 +39,7 @@ import zlib
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT_APART, WARM_UP, ASKED = 2000, 10, 50
+BASELINE = ["--family", "linear", "--backbone", "efficientnet-lite0"]
 # Longest a command may take, and the function to answer for the first time: it is compiled then.
 PATIENCE = 1800
 
@@ -264,6 +266,9 @@ def measure(name, program, data, pictures, apart):
     if score["seen"]:
         raise Failed(f"{score['seen']} of the pictures kept apart were fitted on")
     recalls = [of["recall"] for of in score["per_class"] if of["recall"] is not None]
+    asked = ask(program, data, apart or pictures, random.Random(f"fovea {name} asked"))
+    fovea("train", "--dataset", added["dataset"], *BASELINE)
+    baseline = json.loads(fovea("evaluate", "--model", "classifier@v2", "--data", apart or added["dataset"]))
     by_class = {of["name"]: sum(of[split] for split in of if split != "name") for of in added["manifest"]["classes"]}
     return {
         "name": name,
@@ -280,7 +285,8 @@ def measure(name, program, data, pictures, apart):
         # By the trainer's own clock, to its last event: not much less.
         "trainer_seconds": events["end"]["seconds"],
         "model_bytes": results["model_bytes"],
-        **ask(program, data, apart or pictures, random.Random(f"fovea {name} asked")),
+        **asked,
+        "baseline_accuracy": baseline["accuracy"],
         "native_ms": results.get("milliseconds_per_picture"),
         "settings": results["settings"],
         "choice": results.get("choice"),
@@ -365,7 +371,7 @@ def function_ms(timing):
 
 # --- What is printed -------------------------------------------------------------------------------------------------
 
-COLUMNS = ["data set", "classes", "pictures", "accuracy", "of", "training", "model", "WASM function", "chosen"]
+COLUMNS = ["data set", "classes", "pictures", "accuracy", "of", "baseline", "training", "model", "WASM function", "chosen"]
 
 
 def row(of):
@@ -379,6 +385,7 @@ def row(of):
         f"{of['pictures']:,}",
         f"{of['accuracy']:.3f} ({least:.3f} to {most:.3f})",
         f"{of['test_pictures']:,} {'kept apart' if of['kept_apart'] else 'split off'}",
+        f"{of['baseline_accuracy']:.3f}",
         f"{of['train_seconds']:.0f} s",
         f"{of['model_bytes'] / 1e6:.1f} MB",
         f"{of['wasm_ms']:.1f} ms",

@@ -16,9 +16,8 @@ import shutil
 import tempfile
 import time
 
+from datasets import BASELINE
 from doubt import HERE, pictures, run
-
-BASELINE = ["--family", "linear", "--backbone", "efficientnet-lite0"]
 
 
 def lay_out(folder, classes, part, parts):

@@ -51,8 +51,10 @@ function becomeLike(old, fresh) {
 }
 
 source.addEventListener("message", ({ data }) => {
+  // A run's events name what happened, and a candidate's state is not the run's. An upload's have nothing but its state.
   const { event, state } = JSON.parse(data);
-  if (event === "end" || state === "succeeded" || state === "failed") {
+  const isOver = event ? event === "end" : state === "succeeded" || state === "failed";
+  if (isOver) {
     source.close();
     location.replace(then);
   } else {

@@ -3,7 +3,7 @@
 //! Candidates are compared by cross-entropy after temperature scaling, picture by picture: that tells close ones apart
 //! with far fewer pictures than counting mistakes does, and cancels how hard the pictures are.
 
-use api::train::{Candidate, CandidateState, Settings};
+use api::train::{Candidate, CandidateState, Family, Settings};
 
 use super::{cost::Cost, schedule::Schedule};
 use crate::{
@@ -11,6 +11,17 @@ use crate::{
     calibration::{Labelled, calibrated, temperature},
     evaluate::{cross_entropy, predicted},
 };
+
+/// Standard errors by which a candidate is put in front of where it stands if the budget kept it from being tried as much
+/// as others: with all epochs it would have done better, and what the pictures of one fold say against it is little.
+const BENEFIT: f64 = 1.0;
+
+/// The same for a backbone that is trained on, which is passed over only if it is clearly worse: on most data it is better
+/// than a head on the frozen one, and that weighs more than a few pictures do.
+///
+/// # Source
+/// Kornblith et al., "Do better ImageNet models transfer better?", 2019; and our own figures, in `benches/NOTES.md`
+const BENEFIT_OF_TUNING: f64 = 2.0;
 
 /// A candidate with everything known of it.
 #[derive(Clone, Debug)]
@@ -74,6 +85,15 @@ impl Entry {
     /// Whether the budget kept it from being tried as much as others.
     pub fn is_tried_in_part(&self) -> bool {
         self.effort < 1.0 || self.is_cut_short
+    }
+
+    /// Standard errors by which it is put in front of where it stands.
+    pub fn benefit(&self) -> f64 {
+        match self.settings.family {
+            _ if !self.is_tried_in_part() => 0.0,
+            Family::FineTune => BENEFIT_OF_TUNING,
+            _ => BENEFIT,
+        }
     }
 
     /// Epochs of its trials.
@@ -171,9 +191,8 @@ fn means(judged: &[(f64, bool)]) -> (f64, f64) {
 ///
 /// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
 /// was asked about easy pictures only is in front of it only if it was better on them. One that the budget kept from all of
-/// its epochs, or of its rounds, gets the benefit of one standard error: with all epochs it would have done better, and what
-/// few pictures say against a costly candidate is little. And where rounds differ in their pictures, those that were tried
-/// most are compared as their [outlook](Entry::outlook) is.
+/// its epochs, or of its rounds, gets the [benefit of doubt](Entry::benefit). And where rounds differ in their pictures, those
+/// that were tried most are compared as their [outlook](Entry::outlook) is.
 pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
     let most = tried.iter().map(|&at| entries[at].rounds()).max();
@@ -182,11 +201,10 @@ pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let Some(reference) = longest.min_by(|&a, &b| loss(a).total_cmp(&loss(b))) else { return vec![] };
     let advantage = |at: usize| {
         let comparison = entries[at].against(&entries[reference], schedule);
-        let benefit = if entries[at].is_tried_in_part() { comparison.error } else { 0.0 };
         let is_longest = Some(entries[at].rounds()) == most;
         let outlook =
             if is_longest { entries[at].outlook(schedule) - entries[reference].outlook(schedule) } else { 0.0 };
-        comparison.advantage + benefit + outlook
+        comparison.advantage + entries[at].benefit() * comparison.error + outlook
     };
     tried.sort_by(|&a, &b| advantage(b).total_cmp(&advantage(a)).then(a.cmp(&b)));
     tried
@@ -194,8 +212,6 @@ pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use api::train::Family;
-
     use super::*;
     use crate::folds::Fold;
 
@@ -233,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_with_a_part_of_its_epochs_or_rounds_gets_the_benefit_of_one_standard_error() {
+    fn a_candidate_with_a_part_of_its_epochs_or_rounds_gets_the_benefit_of_doubt() {
         let schedule = schedule();
         let whole = entry(1, &[&[2.0, 2.0, 2.0, -1.0]], &schedule);
         let mut part = entry(2, &[&[0.5, 3.5, 3.5, -1.0]], &schedule);
@@ -242,7 +258,15 @@ mod tests {
         let cut_short = Entry { is_cut_short: true, ..part.clone() };
         assert_eq!(ranking(&[cut_short, whole.clone()], &schedule)[0], 0);
         part.effort = 0.5;
-        assert_eq!(ranking(&[part, whole], &schedule)[0], 0);
+        assert_eq!(ranking(&[part.clone(), whole.clone()], &schedule)[0], 0);
+
+        let mut worse = entry(3, &[&[0.5, 2.5, 2.5, -1.9]], &schedule);
+        worse.effort = 0.5;
+        let Comparison { advantage, error, .. } = worse.against(&whole, &schedule);
+        assert!((-2.0..-1.0).contains(&(advantage / error)), "{advantage} ± {error}");
+        assert_eq!(ranking(&[worse.clone(), whole.clone()], &schedule)[0], 1);
+        worse.settings.family = Family::FineTune;
+        assert_eq!(ranking(&[worse, whole], &schedule)[0], 0, "a backbone trained on has to be clearly worse");
     }
 
     #[test]

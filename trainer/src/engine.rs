@@ -1,6 +1,6 @@
 //! ONNX Runtime, loaded from the library that `ORT_DYLIB_PATH` names: sessions, what goes in, what comes out.
 //!
-//! The only file that speaks to `ort`. Graphs are written elsewhere.
+//! This file and that of our own operations are the only ones that speak to `ort`. Graphs are written elsewhere.
 
 use std::{borrow::Cow, path::PathBuf, sync::Mutex};
 
@@ -10,7 +10,7 @@ use ort::{
     value::{DynValue, PrimitiveTensorElementType, Tensor, TensorRef},
 };
 
-use crate::{Result, TrainerError, grad};
+use crate::{Result, TrainerError, grad, operators};
 
 /// Environment variable with the path of the ONNX Runtime library.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -84,7 +84,8 @@ impl Engine {
         let builder = ort::session::Session::builder(&self.environment)?;
         let builder = builder.with_intra_threads(self.threads)?.with_inter_threads(1)?;
         // Spinning threads only steal time from each other where cores are few or shared.
-        Ok(builder.with_intra_op_spinning(false)?)
+        let builder = builder.with_intra_op_spinning(false)?;
+        Ok(builder.with_operators(operators::domain()?)?)
     }
 }
 

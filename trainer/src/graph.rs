@@ -101,14 +101,7 @@ impl Builder {
         result
     }
 
-    /// Appends an operation with two results.
-    pub fn op2(&mut self, op: &str, inputs: &[&Value], attributes: Vec<Attribute>) -> (Value, Value) {
-        let results = (self.fresh(), self.fresh());
-        self.push(op, inputs, &[&results.0, &results.1], attributes);
-        results
-    }
-
-    /// Appends an operation of ONNX Runtime's own, which only it can run.
+    /// Appends an operation that is none of the standard's: ONNX Runtime's own, or one of ours, which only it can run.
     pub fn op_of(&mut self, domain: &'static str, op: &str, inputs: &[&Value], attributes: Vec<Attribute>) -> Value {
         let result = self.op(op, inputs, attributes);
         if let Some(node) = self.nodes.last_mut() {

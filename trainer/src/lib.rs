@@ -40,6 +40,7 @@ pub mod learning;
 pub mod model;
 pub mod monitor;
 pub mod onnx;
+mod operators;
 pub mod optimiser;
 pub mod pixels;
 pub mod promotion;

@@ -7,9 +7,10 @@
 use super::{StepKind, depthwise::Planes};
 use crate::{
     graph::{Builder, Value},
-    layer::{Window, two_by_two},
+    layer::Window,
     model::{Layer, Placed},
     onnx::{BATCH, Element, int, ints},
+    operators::{DOMAIN, MAX_POOL_GRADIENT},
 };
 
 /// Which axis comes first.
@@ -59,8 +60,6 @@ impl Laid {
 pub(super) struct Saved {
     input: Laid,
     pub output: Laid,
-    /// Where each maximum came from.
-    indices: Option<Value>,
 }
 
 /// Appends a layer; `inputs` are what came into it and into all layers before.
@@ -74,7 +73,6 @@ pub(super) fn forward(
 ) -> Saved {
     let input = inputs.last().expect("a layer has an input").clone();
     let same = |value: Value| Laid { value, order: input.order };
-    let mut indices = None;
     let output = match placed.layer {
         Layer::Conv { kernel: 1, stride: 1, filters } => {
             let x = input.in_order(graph, Order::ChannelsFirst);
@@ -99,12 +97,6 @@ pub(super) fn forward(
             let mean = graph.op("ReduceMean", &[&x], vec![ints("axes", &[2, 3]), int("keepdims", 0)]);
             Laid::new(graph.transpose(&mean, &[1, 0]))
         }
-        Layer::MaxPool => {
-            let x = input.in_order(graph, Order::PicturesFirst);
-            let (output, from) = graph.op2("MaxPool", &[&x], two_by_two());
-            indices = Some(from);
-            Laid::new(output)
-        }
         Layer::Dropout { .. } if trains => {
             let x = input.in_order(graph, Order::PicturesFirst);
             let dims: Vec<i64> = [&[n], placed.input.as_slice()].concat();
@@ -112,12 +104,12 @@ pub(super) fn forward(
             Laid::new(graph.mul(&x, &mask))
         }
         Layer::Dropout { .. } => input.clone(),
-        Layer::Conv { .. } | Layer::Flatten | Layer::Dense { .. } => {
+        Layer::Conv { .. } | Layer::MaxPool | Layer::Flatten | Layer::Dense { .. } => {
             let x = input.in_order(graph, Order::PicturesFirst);
             Laid::new(placed.append(graph, &x, |_| x.clone()))
         }
     };
-    Saved { input, output, indices }
+    Saved { input, output }
 }
 
 /// `[c, h, w]` → `[c, n, h, w]`.
@@ -204,12 +196,8 @@ pub(super) fn backward(
             Backward::input(Laid::channels_first(graph.op("Expand", &[&gradient, &dims], vec![])))
         }
         Layer::MaxPool => {
-            let indices = saved.indices.as_ref().expect("pooling saves its indices");
-            let gradient = gradient.into_order(graph, Order::PicturesFirst);
-            let dims: Vec<i64> = [&[kind.n], placed.input.as_slice()].concat();
-            let dims = graph.ints(&dims);
-            let input = graph.op("MaxUnpool", &[&gradient, indices, &dims], two_by_two());
-            Backward::input(Laid::new(input))
+            let [x, gradient] = [x.clone(), gradient].map(|value| value.into_order(graph, Order::PicturesFirst));
+            Backward::input(Laid::new(graph.op_of(DOMAIN, MAX_POOL_GRADIENT, &[&x, &gradient], vec![])))
         }
         Layer::Dropout { .. } => {
             let gradient = gradient.into_order(graph, Order::PicturesFirst);

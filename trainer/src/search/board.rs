@@ -16,8 +16,8 @@ use crate::{
 /// as others: with all epochs it would have done better, and what the pictures of one fold say against it is little.
 const BENEFIT: f64 = 1.0;
 
-/// The same for a backbone that is trained on, which is passed over only if it is clearly worse: on most data it is better
-/// than a head on the frozen one, and that weighs more than a few pictures do.
+/// The same for a backbone that is trained on with as many epochs as its recipe has, which is passed over only if it is
+/// clearly worse: on most data it is better than a head on the frozen one, and that weighs more than a few pictures do.
 ///
 /// # Source
 /// Kornblith et al., "Do better ImageNet models transfer better?", 2019; and our own figures, in `benches/NOTES.md`
@@ -89,9 +89,10 @@ impl Entry {
 
     /// Standard errors by which it is put in front of where it stands.
     pub fn benefit(&self) -> f64 {
+        let usual = Settings::defaults(self.settings.family, self.settings.input_size).epochs;
         match self.settings.family {
             _ if !self.is_tried_in_part() => 0.0,
-            Family::FineTune => BENEFIT_OF_TUNING,
+            Family::FineTune if self.settings.epochs >= usual => BENEFIT_OF_TUNING,
             _ => BENEFIT,
         }
     }
@@ -265,8 +266,10 @@ mod tests {
         let Comparison { advantage, error, .. } = worse.against(&whole, &schedule);
         assert!((-2.0..-1.0).contains(&(advantage / error)), "{advantage} ± {error}");
         assert_eq!(ranking(&[worse.clone(), whole.clone()], &schedule)[0], 1);
-        worse.settings.family = Family::FineTune;
-        assert_eq!(ranking(&[worse, whole], &schedule)[0], 0, "a backbone trained on has to be clearly worse");
+        worse.settings = Settings::defaults(Family::FineTune, 32);
+        assert_eq!(ranking(&[worse.clone(), whole.clone()], &schedule)[0], 0, "it has to be clearly worse");
+        worse.settings.epochs /= 2;
+        assert_eq!(ranking(&[worse, whole], &schedule)[0], 1, "this is not the recipe that is known to be good");
     }
 
     #[test]

@@ -62,8 +62,9 @@ impl Proposals {
                 Some(heads.chain(scratch(scratch_is_first)).collect())
             }
             1 => Some(self.tuned(best_head)),
-            2 => Some(self.around(best_head)),
-            3 => Some(scratch(!scratch_is_first)),
+            2 => Some(self.larger(best_head)),
+            3 => Some(self.around(best_head)),
+            4 => Some(scratch(!scratch_is_first)),
             _ => None,
         }
     }
@@ -117,6 +118,15 @@ impl Proposals {
         };
         let forms = self.shrinking(self.of(Family::FineTune, backbone));
         vec![forms.into_iter().flat_map(|form| self.shortening(form).into_iter().take(2)).collect()]
+    }
+
+    /// The best head on larger inputs, where the first wave had no room for their features.
+    fn larger(&self, best_head: Option<&Settings>) -> Vec<Proposal> {
+        let Some(best) = best_head.filter(|best| !self.has_fixed_size(best)) else { return vec![] };
+        let usual = self.stated.settings(best.family, self.picture_side).input_size;
+        let sizes = SIZES.into_iter().filter(|size| (best.input_size + 1..=usual).contains(size));
+        let forms: Proposal = sizes.map(|input_size| Settings { input_size, ..best.clone() }).collect();
+        if forms.is_empty() { vec![] } else { vec![forms] }
     }
 
     /// Variants of the best head.
@@ -215,10 +225,25 @@ mod tests {
         let best = first[1][0].clone();
         let second = few.wave(1, Some(&best)).expect("a second wave");
         assert_eq!(families(&second), [Family::FineTune]);
-        let third = few.wave(2, Some(&best)).expect("a third wave");
-        assert!(second.iter().chain(&third).flatten().all(|settings| settings.backbone.as_deref() == Some("b")));
-        assert_eq!(families(&few.wave(3, Some(&best)).expect("a fourth wave")), [Family::SeparableCnn, Family::Cnn]);
-        assert_eq!(few.wave(4, Some(&best)), None);
+        assert_eq!(few.wave(2, Some(&best)), Some(vec![]), "its inputs are as large as they get");
+        let fourth = few.wave(3, Some(&best)).expect("a fourth wave");
+        assert!(second.iter().chain(&fourth).flatten().all(|settings| settings.backbone.as_deref() == Some("b")));
+        assert_eq!(families(&few.wave(4, Some(&best)).expect("a fifth wave")), [Family::SeparableCnn, Family::Cnn]);
+        assert_eq!(few.wave(5, Some(&best)), None);
+    }
+
+    #[test]
+    fn a_head_whose_inputs_the_first_wave_made_small_is_tried_on_larger_ones() {
+        let sizes = |stated: Hyperparameters| {
+            let few = proposals(1500, &["a"], stated);
+            let first = few.wave(0, None).expect("a first wave");
+            let best = Settings { input_size: 96, ..first[0][0].clone() };
+            let third = few.wave(2, Some(&best)).expect("a third wave");
+            assert!(third.iter().flatten().all(|settings| settings.family == best.family));
+            third.iter().flatten().map(|settings| settings.input_size).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(Hyperparameters::default()), [224, 160, 128]);
+        assert!(sizes(Hyperparameters { input_size: Some(96), ..Hyperparameters::default() }).is_empty());
     }
 
     #[test]
@@ -233,7 +258,7 @@ mod tests {
         let bare = proposals(50, &[], Hyperparameters::default());
         let wave = bare.wave(0, None).expect("a first wave");
         assert_eq!(families(&wave), [Family::SeparableCnn, Family::Cnn]);
-        assert_eq!((bare.wave(1, None), bare.wave(2, None)), (Some(vec![]), Some(vec![])));
+        assert!((1..4).all(|number| bare.wave(number, None) == Some(vec![])));
     }
 
     #[test]
@@ -253,8 +278,9 @@ mod tests {
         (installed.sides, installed.is_trainable) = (Sides::Only(227), false);
         let first = proposals.wave(0, None).expect("a first wave");
         let second = proposals.wave(1, Some(&first[0][0])).expect("a second wave");
-        let third = proposals.wave(2, Some(&first[0][0])).expect("a third wave");
-        for settings in first.iter().chain(&second).chain(&third).flatten() {
+        let fourth = proposals.wave(3, Some(&first[0][0])).expect("a fourth wave");
+        assert_eq!(proposals.wave(2, Some(&first[0][0])), Some(vec![]));
+        for settings in first.iter().chain(&second).chain(&fourth).flatten() {
             assert_eq!(settings.input_size, 227);
             assert_ne!(settings.family, Family::FineTune);
         }
@@ -269,7 +295,7 @@ mod tests {
             let first = proposals.wave(0, None).expect("a first wave");
             let names: Vec<_> = first.iter().filter_map(|forms| forms[0].backbone.as_deref()).collect();
             assert_eq!(names, tried);
-            let later = (1..4).filter_map(|number| proposals.wave(number, Some(&first[0][0]))).flatten().flatten();
+            let later = (1..5).filter_map(|number| proposals.wave(number, Some(&first[0][0]))).flatten().flatten();
             let backbones: Vec<_> = later.filter_map(|settings| settings.backbone).collect();
             assert!(
                 !backbones.is_empty() && backbones.iter().all(|name| tried.contains(&name.as_str())),
@@ -289,8 +315,8 @@ mod tests {
         let first = proposals.wave(0, None).expect("a first wave");
         let second = proposals.wave(1, Some(&first[0][0])).expect("a second wave");
         assert_eq!((second[0][0].family, second[0][0].backbone.as_ref()), (Family::FineTune, Some(&usual)));
-        let third = proposals.wave(2, Some(&first[0][0])).expect("a third wave");
-        assert_eq!(third[0][0].backbone.as_deref(), Some("a"));
+        let fourth = proposals.wave(3, Some(&first[0][0])).expect("a fourth wave");
+        assert_eq!(fourth[0][0].backbone.as_deref(), Some("a"));
     }
 
     #[test]
@@ -305,7 +331,7 @@ mod tests {
         };
         let proposals = proposals(5000, &["a", "b"], stated);
         let best = proposals.wave(0, None).expect("a first wave")[0][0].clone();
-        for settings in (0..4).filter_map(|number| proposals.wave(number, Some(&best))).flatten().flatten() {
+        for settings in (0..5).filter_map(|number| proposals.wave(number, Some(&best))).flatten().flatten() {
             assert_eq!(settings.backbone.as_deref(), Some("b"));
             assert_eq!((settings.input_size, settings.epochs, settings.seed), (96, 7, 9));
             assert_eq!(settings.learning_rate, 0.05);

@@ -3,7 +3,7 @@
 //! ```text
 //! job ── publishing ── learning ── search ── trials
 //!  │        │             └── family ── train ── optimiser ── grad ── graph ── onnx
-//!  │        │                   │         │          └── adamw, engine (ONNX Runtime)
+//!  │        │                   │         │          └── adamw, engine (ONNX Runtime), operators
 //!  │        │                   │         └── sampling ── data
 //!  │        │                   ├── recipe ── model ── layer
 //!  │        │                   ├── answers ── familiarity

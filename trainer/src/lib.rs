@@ -12,7 +12,7 @@
 //!  └── checkpoint
 //! ```
 //!
-//! Loss and gradients of a step are one plain ONNX graph, run by the ordinary inference build of ONNX Runtime; the same
+//! Loss and gradients of a step are one ONNX graph, run by the ordinary inference build of ONNX Runtime; the same
 //! list of layers writes the graph that is published. Left out: serving, and choosing datasets.
 
 pub mod adamw;

@@ -1,8 +1,9 @@
 //! Loss and gradients of one training step as one plain graph: forward, then the chain rule.
 //!
-//! The graph runs on an ordinary inference engine. What a step needs comes in as inputs (a batch, dropout masks, weights)
-//! and the gradients come out, so nothing is hidden in the engine. The number of pictures is fixed; a smaller batch is filled up with pictures whose targets are all zero, which
-//! add nothing to loss or gradients.
+//! The graph runs on an ordinary inference engine, with an operation of our own where it has no fast one. What a step needs
+//! comes in as inputs (a batch, dropout masks, weights) and the gradients come out, so nothing is hidden in the engine. The
+//! number of pictures is fixed; a smaller batch is filled up with pictures whose targets are all zero, which add nothing to
+//! loss or gradients.
 
 mod depthwise;
 mod layers;

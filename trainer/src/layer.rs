@@ -144,9 +144,7 @@ impl Placed {
             }
             Layer::Relu => graph.op("Relu", &[x], vec![]),
             Layer::Relu6 => graph.clip(x, 0.0, 6.0),
-            Layer::MaxPool => {
-                graph.op("MaxPool", &[x], vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])])
-            }
+            Layer::MaxPool => graph.op("MaxPool", &[x], vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]),
             Layer::Add { back: places } => graph.add(x, &back(places)),
             Layer::GlobalAveragePool => {
                 let pooled = graph.op("GlobalAveragePool", &[x], vec![]);

@@ -4,7 +4,7 @@ use api::train::{Candidate, Results, Settings, Suspect};
 use askama::Template;
 
 use super::Charts;
-use crate::{chart::Figure, live::Live, runs::RunView, words};
+use crate::{chart::Figure, functions::Usage, live::Live, runs::RunView, words};
 
 /// `/runs/{id}`.
 #[derive(Template)]
@@ -68,8 +68,8 @@ pub fn title(run: &RunView) -> String {
 pub struct Outcome {
     /// Its results.
     pub results: Results,
-    /// Whether the version is in use.
-    pub is_current: bool,
+    /// What the version is used for.
+    pub usage: Usage,
     /// Whether the version is still there.
     pub version_exists: bool,
     /// Accuracy by resolution and by work, where candidates differ in it.

@@ -11,7 +11,7 @@ use store::{StoreError, Volumes};
 use super::{
     charts,
     models::{self, Chosen},
-    pages::{Page, part_of, pointer, quick_status},
+    pages::{Page, pointer, quick_status, usage_of},
 };
 use crate::{
     chart::{self, Figure},
@@ -110,7 +110,7 @@ pub async fn card(State(state): State<AppState>, Path((name, version)): Path<(St
             nav: "models",
             has_run: runs::is_there(volumes, &found.manifest.run),
             has_origin: origin.is_some_and(|origin| volumes.datasets_dir().join(&origin.dataset).is_dir()),
-            percent: part_of(volumes, status.as_ref(), &name, version),
+            percent: usage_of(volumes, status.as_ref(), &name, version).percent,
             bytes: found.bytes(),
             balance: (!card.data.classes.is_empty()).then(|| chart::classes(&card.data.classes)),
             confusion: chart::confusion(&results),

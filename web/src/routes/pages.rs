@@ -51,13 +51,12 @@ pub(super) async fn quick_status(state: &AppState) -> Option<Status> {
     time::timeout(QUICK, state.functions.status()).await.ok()?.ok()
 }
 
-/// A version's part of the requests in percent; by the registry's own pointer where no engine tells.
-pub(super) fn part_of(volumes: &Volumes, status: Option<&Status>, model: &str, version: u32) -> u32 {
-    match status.and_then(|status| Usage::of(status, model, version)) {
-        Some(usage) => usage.percent,
-        None if pointer(volumes.current(model)) == Some(version) => 100,
-        None => 0,
-    }
+/// What a version is used for; by the registry's own pointer where no engine tells.
+pub(super) fn usage_of(volumes: &Volumes, status: Option<&Status>, model: &str, version: u32) -> Usage {
+    status.and_then(|status| Usage::of(status, model, version)).unwrap_or_else(|| {
+        let is_pointed_at = pointer(volumes.current(model)) == Some(version);
+        Usage { percent: if is_pointed_at { 100 } else { 0 }, publication: None }
+    })
 }
 
 /// Where a registry's pointer leads; nowhere if it is damaged.

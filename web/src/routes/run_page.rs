@@ -15,13 +15,14 @@ use store::{Dataset, Run, StoreError, Volumes};
 
 use super::{
     charts,
-    pages::{Page, part_of, quick_status},
+    pages::{Page, quick_status, usage_of},
     runs as run_routes,
 };
 use crate::{
     chart,
     error::{Result, WebError},
     form::{self, Typed},
+    functions::Usage,
     live::Live,
     pages::{self, Charts, Outcome, ShownSuspect, page},
     predictions::{self, Wanted},
@@ -62,10 +63,7 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
             Some(results) => results.leaderboard.clone(),
             None => live.leaderboard(),
         };
-        let is_current = match view.status.version {
-            Some(version) => part_of(volumes, status.as_ref(), &view.model, version) > 0,
-            None => false,
-        };
+        let usage = view.status.version.map(|version| usage_of(volumes, status.as_ref(), &view.model, version));
         let log = if results.is_some() { String::new() } else { run.log_tail(LOG_BYTES) };
         let (view, label_error) = match refused {
             Some((label, error)) => (RunView { label, ..view }, Some(error)),
@@ -81,7 +79,9 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
             curves,
             charts: Charts::below(&format!("/runs/{}", view.id)),
             outcome: match results {
-                Some(results) => Some(outcome(volumes, &run, &view, dataset.as_ref(), is_current, results)?),
+                Some(results) => {
+                    Some(outcome(volumes, &run, &view, dataset.as_ref(), usage.unwrap_or_default(), results)?)
+                }
                 None => None,
             },
             log,
@@ -102,7 +102,7 @@ fn outcome(
     run: &Run,
     view: &RunView,
     dataset: Option<&Dataset>,
-    is_current: bool,
+    usage: Usage,
     results: Results,
 ) -> Result<Outcome> {
     let labels = &results.labels;
@@ -116,7 +116,7 @@ fn outcome(
     };
     let version_exists = view.status.version.is_some_and(|version| volumes.version(&view.model, version).is_ok());
     Ok(Outcome {
-        is_current,
+        usage,
         version_exists,
         search: chart::search(&results.leaderboard),
         confusion: chart::confusion(&results),

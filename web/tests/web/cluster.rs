@@ -257,13 +257,18 @@ async fn put(bench: &Bench, body: &Value) -> Answer {
 async fn a_canary_is_published_promoted_and_shown_as_the_cluster_tells_it() {
     let (bench, server) = bench().await;
     let dataset = bench.dataset();
+    let run = format!("/runs/{}", bench.finished_run(&dataset).id());
     bench.model(&dataset);
     bench.model(&dataset);
+    assert!(bench.get(&run).await.text().contains(">not in use</span>"));
     for (version, percent, shown) in [(1, 100, &["in use"][..]), (2, 20, &["20 % of requests", "80 % of requests"])] {
         let taken = put(&bench, &json!({"version": version, "percent": percent})).await;
         assert_eq!(taken.status, StatusCode::ACCEPTED, "{}", taken.text());
         let view: Value = bench.get("/api/models/classifier").await.json();
         assert_eq!(view["publications"][0]["stage"], "baking");
+        let page = bench.get(&run).await.text();
+        assert!(page.contains(if version == 1 { ">baking</span>" } else { ">in use</span>" }), "{page}");
+        assert!(page.contains("Classify with it") && !page.contains("Put into use"), "pictures wait: {page}");
         let bake = format!("bake-classifier-v{version}");
         end(&server, &bake, "Complete", "CompletionsReached");
         eventually("it is published", || server.get(JOBS, &bake).is_none().then_some(())).await;

@@ -61,11 +61,14 @@ impl Kernel for MaxPoolGradient {
 
         let (height, width) = (height as usize, width as usize);
         let (plane, pooled) = (height * width, (height / 2) * (width / 2));
-        let planes = (x.len() / plane.max(1)).div_ceil(PARTS).max(1);
+        if pooled == 0 {
+            return Err(Error::new("planes are too small to be pooled"));
+        }
+        let planes = (x.len() / plane).div_ceil(PARTS).max(1);
         let parts: Vec<_> = x
-            .chunks((planes * plane).max(1))
-            .zip(gradient.chunks((planes * pooled).max(1)))
-            .zip(output.chunks_mut((planes * plane).max(1)))
+            .chunks(planes * plane)
+            .zip(gradient.chunks(planes * pooled))
+            .zip(output.chunks_mut(planes * plane))
             .map(|((x, gradient), output)| Mutex::new((x, gradient, output)))
             .collect();
         context.par_for(parts.len(), 0, |part| {

@@ -196,7 +196,8 @@ pub(super) fn backward(
             Backward::input(Laid::channels_first(graph.op("Expand", &[&gradient, &dims], vec![])))
         }
         Layer::MaxPool => {
-            let [x, gradient] = [x.clone(), gradient].map(|value| value.into_order(graph, Order::PicturesFirst));
+            let x = x.in_order(graph, Order::PicturesFirst);
+            let gradient = gradient.into_order(graph, Order::PicturesFirst);
             Backward::input(Laid::new(graph.op_of(DOMAIN, MAX_POOL_GRADIENT, &[&x, &gradient], vec![])))
         }
         Layer::Dropout { .. } => {

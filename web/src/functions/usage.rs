@@ -12,6 +12,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// By the registry's own pointer, which functions follow where no engine tells.
+    pub fn pointed(is_current: bool) -> Self {
+        Self { percent: if is_current { 100 } else { 0 }, publication: None }
+    }
+
     /// Whether it gets requests, or is about to.
     pub fn is_wanted(&self) -> bool {
         self.percent > 0 || self.publication.as_ref().is_some_and(|publication| publication.stage != Stage::Failed)

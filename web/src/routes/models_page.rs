@@ -72,12 +72,10 @@ fn named(volumes: &Volumes, name: String, status: Option<&Status>) -> Result<Nam
         let manifest = version.manifest;
         let told = status.and_then(|status| Usage::of(status, &name, manifest.version));
         is_served |= told.is_some();
-        // Where nobody tells, the registry's own pointer is what functions follow.
-        let pointed = Usage { percent: if current == Some(manifest.version) { 100 } else { 0 }, publication: None };
         versions.push(ListedVersion {
             has_run: runs::is_there(volumes, &manifest.run),
+            usage: told.unwrap_or_else(|| Usage::pointed(current == Some(manifest.version))),
             manifest,
-            usage: told.unwrap_or(pointed),
             gate: results.as_ref().and_then(|results| results.promotion.clone()),
             input_size: results.as_ref().map(|results| results.settings.input_size),
             milliseconds_per_picture: results.and_then(|results| results.milliseconds_per_picture),

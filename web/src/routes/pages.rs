@@ -53,10 +53,8 @@ pub(super) async fn quick_status(state: &AppState) -> Option<Status> {
 
 /// What a version is used for; by the registry's own pointer where no engine tells.
 pub(super) fn usage_of(volumes: &Volumes, status: Option<&Status>, model: &str, version: u32) -> Usage {
-    status.and_then(|status| Usage::of(status, model, version)).unwrap_or_else(|| {
-        let is_pointed_at = pointer(volumes.current(model)) == Some(version);
-        Usage { percent: if is_pointed_at { 100 } else { 0 }, publication: None }
-    })
+    let told = status.and_then(|status| Usage::of(status, model, version));
+    told.unwrap_or_else(|| Usage::pointed(pointer(volumes.current(model)) == Some(version)))
 }
 
 /// Where a registry's pointer leads; nowhere if it is damaged.

@@ -2,6 +2,7 @@
 
 use api::{
     dataset::Split,
+    functions::Status,
     train::{Results, RunLabel, RunState},
 };
 use axum::{
@@ -22,7 +23,6 @@ use crate::{
     chart,
     error::{Result, WebError},
     form::{self, Typed},
-    functions::Usage,
     live::Live,
     pages::{self, Charts, Outcome, ShownSuspect, page},
     predictions::{self, Wanted},
@@ -63,7 +63,6 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
             Some(results) => results.leaderboard.clone(),
             None => live.leaderboard(),
         };
-        let usage = view.status.version.map(|version| usage_of(volumes, status.as_ref(), &view.model, version));
         let log = if results.is_some() { String::new() } else { run.log_tail(LOG_BYTES) };
         let (view, label_error) = match refused {
             Some((label, error)) => (RunView { label, ..view }, Some(error)),
@@ -79,9 +78,7 @@ async fn run_page(state: &AppState, id: String, refused: Option<(RunLabel, Strin
             curves,
             charts: Charts::below(&format!("/runs/{}", view.id)),
             outcome: match results {
-                Some(results) => {
-                    Some(outcome(volumes, &run, &view, dataset.as_ref(), usage.unwrap_or_default(), results)?)
-                }
+                Some(results) => Some(outcome(volumes, &run, &view, dataset.as_ref(), status.as_ref(), results)?),
                 None => None,
             },
             log,
@@ -102,7 +99,7 @@ fn outcome(
     run: &Run,
     view: &RunView,
     dataset: Option<&Dataset>,
-    usage: Usage,
+    status: Option<&Status>,
     results: Results,
 ) -> Result<Outcome> {
     let labels = &results.labels;
@@ -114,6 +111,7 @@ fn outcome(
     } else {
         vec![]
     };
+    let usage = view.status.version.map(|version| usage_of(volumes, status, &view.model, version)).unwrap_or_default();
     let version_exists = view.status.version.is_some_and(|version| volumes.version(&view.model, version).is_ok());
     Ok(Outcome {
         usage,

@@ -80,7 +80,7 @@ def cnn_channels_last():
 def peer(make):
     """Best and median pictures per second of PyTorch."""
     model, x = make()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-2)
     targets = torch.softmax(torch.randn(len(x), CLASSES), 1)
     seconds = []
     for _ in range(STEPS):

@@ -103,12 +103,25 @@ impl Builder {
 
     /// Appends an operation that is none of the standard's: ONNX Runtime's own, or one of ours, which only it can run.
     pub fn op_of(&mut self, domain: &'static str, op: &str, inputs: &[&Value], attributes: Vec<Attribute>) -> Value {
-        let result = self.op(op, inputs, attributes);
+        let [result] = self.ops_of(domain, op, inputs, attributes);
+        result
+    }
+
+    /// The same with several results.
+    pub fn ops_of<const N: usize>(
+        &mut self,
+        domain: &'static str,
+        op: &str,
+        inputs: &[&Value],
+        attributes: Vec<Attribute>,
+    ) -> [Value; N] {
+        let results = [(); N].map(|()| self.fresh());
+        self.push(op, inputs, &results.each_ref(), attributes);
         if let Some(node) = self.nodes.last_mut() {
             node.domain = domain.into();
         }
         self.domains.insert(domain);
-        result
+        results
     }
 
     /// `a + b`, broadcasting.

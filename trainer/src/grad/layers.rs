@@ -10,7 +10,7 @@ use crate::{
     layer::Window,
     model::{Layer, Placed},
     onnx::{BATCH, Element, int, ints},
-    operators::{DOMAIN, MAX_POOL_GRADIENT},
+    operators::{CONVOLUTION_WEIGHT_GRADIENT, DOMAIN, KERNEL, MAX_POOL_GRADIENT, PADDING, STRIDE},
 };
 
 /// Which axis comes first.
@@ -155,10 +155,9 @@ pub(super) fn backward(
         Layer::Conv { kernel, stride, .. } => {
             let x = x.in_order(graph, Order::PicturesFirst);
             let gradient = gradient.into_order(graph, Order::PicturesFirst);
-            let weight = conv_weight_gradient(graph, placed, &x, &gradient, kernel, stride);
-            let bias = graph.sum(&gradient, &[0, 2, 3]);
+            let parameters = conv_parameter_gradients(graph, placed, &x, &gradient, kernel, stride);
             let input = wants_input.then(|| Laid::new(conv_input_gradient(graph, placed, &gradient, kernel, stride)));
-            Backward { parameters: vec![weight, bias], inputs: input.map(|g| (0, g)).into_iter().collect() }
+            Backward { parameters: parameters.into(), inputs: input.map(|g| (0, g)).into_iter().collect() }
         }
         Layer::Depthwise { kernel, stride } => {
             let x = x.in_order(graph, Order::ChannelsFirst);
@@ -250,52 +249,16 @@ fn conv_input_gradient(graph: &mut Builder, placed: &Placed, gradient: &Value, k
     graph.op("ConvTranspose", &[gradient, &placed.weight()], attributes)
 }
 
-/// Fewer channels than this make products of matrices so thin that one of all taps together is faster.
-const THIN: i64 = 16;
-
-/// Gradient of a convolution's weights: one matrix product per tap of the kernel, over shifted slices of the input, or one
-/// of all slices side by side.
-///
-/// Channels go last first, so that a slice is a plain matrix `[n·h·w, channels]`.
-fn conv_weight_gradient(
+/// Gradients of a convolution's weights and offsets.
+fn conv_parameter_gradients(
     graph: &mut Builder,
     placed: &Placed,
     x: &Value,
     gradient: &Value,
     kernel: i64,
     stride: i64,
-) -> Value {
-    let (channels, filters) = (placed.input[0], placed.output[0]);
-    let Window { before, after, .. } = Window::of(&placed.input, kernel, stride);
-    let by_filter = graph.transpose(gradient, &[1, 0, 2, 3]);
-    let by_filter = graph.reshape(&by_filter, &[filters, BATCH]);
-    let mut pixels = graph.transpose(x, &[0, 2, 3, 1]);
-    if before != [0, 0] || after != [0, 0] {
-        pixels = graph.pad(&pixels, &[0, before[0], before[1], 0, 0, after[0], after[1], 0]);
-    }
-    let axes = graph.ints(&[1, 2]);
-    let steps = graph.ints(&[stride, stride]);
-    let mut taps = vec![];
-    for row in 0..kernel {
-        for column in 0..kernel {
-            let starts = graph.ints(&[row, column]);
-            let reach = |out: i64| (out - 1) * stride + 1;
-            let ends = graph.ints(&[row + reach(placed.output[1]), column + reach(placed.output[2])]);
-            let shifted = graph.op("Slice", &[&pixels, &starts, &ends, &axes, &steps], vec![]);
-            taps.push(graph.reshape(&shifted, &[BATCH, channels]));
-        }
-    }
-    let side_by_side = |graph: &mut Builder, taps: &[Value]| {
-        let taps: Vec<&Value> = taps.iter().collect();
-        graph.op("Concat", &taps, vec![int("axis", 1)])
-    };
-    let all = if channels < THIN {
-        let slices = side_by_side(graph, &taps);
-        graph.matmul(&by_filter, &slices)
-    } else {
-        let products: Vec<Value> = taps.iter().map(|slice| graph.matmul(&by_filter, slice)).collect();
-        side_by_side(graph, &products)
-    };
-    let all = graph.reshape(&all, &[filters, kernel, kernel, channels]);
-    graph.transpose(&all, &[0, 3, 1, 2])
+) -> [Value; 2] {
+    let window = Window::of(&placed.input, kernel, stride);
+    let attributes = vec![int(KERNEL, kernel), int(STRIDE, stride), ints(PADDING, &window.before)];
+    graph.ops_of(DOMAIN, CONVOLUTION_WEIGHT_GRADIENT, &[x, gradient], attributes)
 }

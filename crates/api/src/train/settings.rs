@@ -250,7 +250,7 @@ impl Settings {
                 backbone: Some("efficientnet-lite1".to_owned()),
                 epochs: 20,
                 batch_size: 16,
-                learning_rate: 4e-4,
+                learning_rate: 2e-4,
                 dropout: 0.0,
                 augmentation: Augmentation::Full,
                 label_smoothing: 0.1,

@@ -1,16 +1,15 @@
-//! Operations of our own in training graphs, which ONNX Runtime calls as if they were its own: those that it has none for,
-//! or a slow one.
+//! The gradient of a pooling, which is slow in ONNX: the places of the greatest values would have to be told on the way
+//! forward.
 
 use std::{hint::select_unpredictable, sync::Mutex};
 
 use ort::{
     Error, Result,
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput},
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput},
     value::TensorElementType,
 };
 
-/// The domain of our operations.
-pub const DOMAIN: &str = "fovea";
+use super::{PARTS, output, value};
 
 /// The gradient of what went into a pooling by two.
 ///
@@ -19,15 +18,7 @@ pub const DOMAIN: &str = "fovea";
 /// - output: `[n, c, h, w]`
 pub const MAX_POOL_GRADIENT: &str = "MaxPoolGradient";
 
-/// Parts that an operation is cut into, for as many threads as there may be.
-const PARTS: usize = 16;
-
-/// The operations, for one session.
-pub fn domain() -> Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(MaxPoolGradient)
-}
-
-struct MaxPoolGradient;
+pub struct MaxPoolGradient;
 
 impl Operator for MaxPoolGradient {
     type Kernel<'attr> = Self;
@@ -51,12 +42,10 @@ impl Operator for MaxPoolGradient {
 
 impl Kernel for MaxPoolGradient {
     fn compute(&mut self, context: &ComputeContext) -> Result<()> {
-        let missing = || Error::new("a value is missing");
-        let [x, gradient] = [context.input(0)?, context.input(1)?];
-        let (x, gradient) = (x.ok_or_else(missing)?, gradient.ok_or_else(missing)?);
+        let (x, gradient) = (value(context, 0)?, value(context, 1)?);
         let ((shape, x), (_, gradient)) = (x.try_extract_tensor::<f32>()?, gradient.try_extract_tensor::<f32>()?);
         let &[.., height, width] = &shape[..] else { return Err(Error::new("planes have two axes")) };
-        let mut output = context.output(0, shape.to_vec())?.ok_or_else(missing)?;
+        let mut output = output(context, 0, shape)?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;
 
         let (height, width) = (height as usize, width as usize);

@@ -10,7 +10,7 @@ use ort::{
     value::{DynValue, PrimitiveTensorElementType, Tensor, TensorRef},
 };
 
-use crate::{Result, TrainerError, grad, operators};
+use crate::{Result, TrainerError, operators};
 
 /// Environment variable with the path of the ONNX Runtime library.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -20,7 +20,6 @@ pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 pub struct Engine {
     environment: Environment,
     threads: usize,
-    channel_block: i64,
 }
 
 /// There may be one environment in a process, ever.
@@ -52,25 +51,7 @@ impl Engine {
                 shared.insert(environment.map_err(TrainerError::engine("start"))?).clone()
             }
         };
-        let mut engine = Self { environment, threads, channel_block: 1 };
-        engine.channel_block = engine.probe_channel_block().unwrap_or(1);
-        Ok(engine)
-    }
-
-    /// Channels that the engine's fast depthwise convolution wants side by side; 1 where it has none.
-    pub fn channel_block(&self) -> i64 {
-        self.channel_block
-    }
-
-    fn probe_channel_block(&self) -> Option<i64> {
-        let mut session = self.session("probe", &grad::probe()).ok()?;
-        // The second pixel of the first channel is the one that is marked.
-        let planes: Vec<f32> = (0..2 * grad::PROBED_CHANNELS).map(|i| if i == 1 { 1.0 } else { 0.0 }).collect();
-        let mut inputs = Inputs::new();
-        inputs.tensor("planes", &[1, grad::PROBED_CHANNELS, 1, 2], &planes).ok()?;
-        let outputs = session.run(inputs).ok()?;
-        let marked = outputs.values::<f32>("probe").ok()?.iter().position(|&value| value == 1.0)?;
-        Some(marked as i64).filter(|&block| block > 1 && grad::PROBED_CHANNELS % block == 0)
+        Ok(Self { environment, threads })
     }
 
     /// Prepares a graph to be run. `name` says in errors which one it is.

@@ -56,6 +56,11 @@ pub fn int(name: &str, value: i64) -> Attribute {
     Attribute { name: name.into(), i: value, r#type: AttributeType::Int as i32, ..Default::default() }
 }
 
+/// An attribute that is one number.
+pub fn float(name: &str, value: f32) -> Attribute {
+    Attribute { name: name.into(), f: value, r#type: AttributeType::Float as i32, ..Default::default() }
+}
+
 /// An attribute that is a list of integers.
 pub fn ints(name: &str, values: &[i64]) -> Attribute {
     Attribute { name: name.into(), ints: values.to_vec(), r#type: AttributeType::Ints as i32, ..Default::default() }

@@ -43,7 +43,7 @@ impl Optimiser {
         n_samples: usize,
     ) -> Result<Self> {
         let n = i64::from(settings.batch_size).min(n_samples as i64).max(1);
-        let kind = StepKind { n, mixes: settings.mixup > 0.0, block: engine.channel_block() };
+        let kind = StepKind { n, mixes: settings.mixup > 0.0 };
         let session = engine.session("training", &grad::training_step(feed, network, kind))?;
         let moving = AdamW::new(network, weights, settings.clip_norm, settings.weight_average);
         let gradients = network.parameters().iter().map(|parameter| grad::gradient(&parameter.name)).collect();
@@ -110,7 +110,7 @@ impl Evaluator {
     /// Prepares the evaluation of a network on about so many samples.
     pub fn new(engine: &Engine, feed: &Feed, network: &Network, n_samples: usize) -> Result<Self> {
         let n = batch_size_for(feed).min(n_samples).max(1);
-        let graph = grad::evaluation(feed, network, n as i64, engine.channel_block(), api::model::OUTPUT);
+        let graph = grad::evaluation(feed, network, n as i64, api::model::OUTPUT);
         Ok(Self { session: engine.session("evaluation", &graph)?, n })
     }
 

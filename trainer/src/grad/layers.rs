@@ -1,25 +1,28 @@
 //! The chain rule, layer by layer.
 //!
-//! Values with channels in front (`[c, n, h, w]`) make one plain product of matrices of every pointwise convolution and
-//! of its gradients; other operators want pictures in front. Each value says how it lies, and is turned only when a layer
-//! needs it the other way.
+//! Values with channels last (`[n, h, w, c]`) make one plain product of matrices of every pointwise convolution and of its
+//! gradients, and let a depthwise one work on many channels at once; other operators want channels before height and width.
+//! Each value says how it lies, and is turned only when a layer needs it the other way.
 
-use super::{StepKind, depthwise::Planes};
+use super::StepKind;
 use crate::{
     graph::{Builder, Value},
     layer::Window,
     model::{Layer, Placed},
-    onnx::{BATCH, Element, int, ints},
-    operators::{CONVOLUTION_WEIGHT_GRADIENT, DOMAIN, KERNEL, MAX_POOL_GRADIENT, PADDING, STRIDE},
+    onnx::{Attribute, BATCH, Element, float, int, ints},
+    operators::{
+        CONVOLUTION_WEIGHT_GRADIENT, DEPTHWISE, DEPTHWISE_INPUT_GRADIENT, DEPTHWISE_WEIGHT_GRADIENT, DOMAIN, KERNEL,
+        MAX_POOL, MAX_POOL_GRADIENT, MOST, PADDING, RELU_GRADIENT, SIDES, STRIDE,
+    },
 };
 
-/// Which axis comes first.
+/// How the axes are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// `[n, …]`.
-    PicturesFirst,
-    /// `[c, n, h, w]`.
+    /// `[n, c, h, w]`, or `[n, c]`.
     ChannelsFirst,
+    /// `[n, h, w, c]`.
+    ChannelsLast,
 }
 
 /// A value and how it lies.
@@ -30,18 +33,22 @@ pub(super) struct Laid {
 }
 
 impl Laid {
-    /// A value with pictures in front.
+    /// A value with channels first.
     pub fn new(value: Value) -> Self {
-        Self { value, order: Order::PicturesFirst }
+        Self { value, order: Order::ChannelsFirst }
     }
 
-    fn channels_first(value: Value) -> Self {
-        Self { value, order: Order::ChannelsFirst }
+    fn channels_last(value: Value) -> Self {
+        Self { value, order: Order::ChannelsLast }
     }
 
     /// The value in this order.
     pub fn into_order(self, graph: &mut Builder, order: Order) -> Value {
-        if self.order == order { self.value } else { graph.transpose(&self.value, &[1, 0, 2, 3]) }
+        match (self.order, order) {
+            (Order::ChannelsFirst, Order::ChannelsLast) => graph.transpose(&self.value, &[0, 2, 3, 1]),
+            (Order::ChannelsLast, Order::ChannelsFirst) => graph.transpose(&self.value, &[0, 3, 1, 2]),
+            _ => self.value,
+        }
     }
 
     fn in_order(&self, graph: &mut Builder, order: Order) -> Value {
@@ -63,58 +70,57 @@ pub(super) struct Saved {
 }
 
 /// Appends a layer; `inputs` are what came into it and into all layers before.
-pub(super) fn forward(
-    graph: &mut Builder,
-    placed: &Placed,
-    inputs: &[Laid],
-    n: i64,
-    block: i64,
-    trains: bool,
-) -> Saved {
+pub(super) fn forward(graph: &mut Builder, placed: &Placed, inputs: &[Laid], n: i64, trains: bool) -> Saved {
     let input = inputs.last().expect("a layer has an input").clone();
     let same = |value: Value| Laid { value, order: input.order };
     let output = match placed.layer {
         Layer::Conv { kernel: 1, stride: 1, filters } => {
-            let x = input.in_order(graph, Order::ChannelsFirst);
-            let x = graph.reshape(&x, &[placed.input[0], BATCH]);
+            let x = input.in_order(graph, Order::ChannelsLast);
+            let x = graph.reshape(&x, &[BATCH, placed.input[0]]);
             let weight = graph.reshape(&placed.weight(), &[filters, placed.input[0]]);
-            let product = graph.matmul(&weight, &x);
-            let bias = graph.reshape(&placed.bias(), &[filters, 1]);
-            let sum = graph.add(&product, &bias);
-            Laid::channels_first(graph.reshape(&sum, &channels_first_dims(&placed.output, n)))
+            let product = graph.op("Gemm", &[&x, &weight, &placed.bias()], vec![int("transB", 1)]);
+            Laid::channels_last(graph.reshape(&product, &channels_last_dims(&placed.output, n)))
         }
         Layer::Depthwise { kernel, stride } => {
-            let x = input.in_order(graph, Order::ChannelsFirst);
-            let planes = Planes::new(&placed.input, n, kernel, stride, block);
-            let y = planes.forward(graph, &x, &placed.weight());
-            let bias = graph.reshape(&placed.bias(), &[placed.input[0], 1, 1, 1]);
-            Laid::channels_first(graph.add(&y, &bias))
+            let x = input.in_order(graph, Order::ChannelsLast);
+            let attributes = window(placed, kernel, stride);
+            let values = [&x, &placed.weight(), &placed.bias()];
+            Laid::channels_last(graph.op_of(DOMAIN, DEPTHWISE, &values, attributes))
         }
         Layer::Relu6 | Layer::Relu => same(placed.append(graph, &input.value, |_| input.value.clone())),
         Layer::Add { back } => input.clone().plus(graph, inputs[inputs.len() - 1 - back].clone()),
         Layer::GlobalAveragePool => {
-            let x = input.in_order(graph, Order::ChannelsFirst);
-            let mean = graph.op("ReduceMean", &[&x], vec![ints("axes", &[2, 3]), int("keepdims", 0)]);
-            Laid::new(graph.transpose(&mean, &[1, 0]))
+            let x = input.in_order(graph, Order::ChannelsLast);
+            Laid::new(graph.op("ReduceMean", &[&x], vec![ints("axes", &[1, 2]), int("keepdims", 0)]))
         }
         Layer::Dropout { .. } if trains => {
-            let x = input.in_order(graph, Order::PicturesFirst);
+            let x = input.in_order(graph, Order::ChannelsFirst);
             let dims: Vec<i64> = [&[n], placed.input.as_slice()].concat();
             let mask = graph.input(&placed.mask(), Element::F32, &dims);
             Laid::new(graph.mul(&x, &mask))
         }
         Layer::Dropout { .. } => input.clone(),
-        Layer::Conv { .. } | Layer::MaxPool | Layer::Flatten | Layer::Dense { .. } => {
-            let x = input.in_order(graph, Order::PicturesFirst);
+        Layer::MaxPool => {
+            let x = input.in_order(graph, Order::ChannelsFirst);
+            Laid::new(graph.op_of(DOMAIN, MAX_POOL, &[&x], vec![]))
+        }
+        Layer::Conv { .. } | Layer::Flatten | Layer::Dense { .. } => {
+            let x = input.in_order(graph, Order::ChannelsFirst);
             Laid::new(placed.append(graph, &x, |_| x.clone()))
         }
     };
     Saved { input, output }
 }
 
-/// `[c, h, w]` → `[c, n, h, w]`.
-fn channels_first_dims(dims: &[i64], n: i64) -> [i64; 4] {
-    [dims[0], n, dims[1], dims[2]]
+/// `[c, h, w]` → `[n, h, w, c]`.
+fn channels_last_dims(dims: &[i64], n: i64) -> [i64; 4] {
+    [n, dims[1], dims[2], dims[0]]
+}
+
+/// The attributes of our operations on a convolution.
+fn window(placed: &Placed, kernel: i64, stride: i64) -> Vec<Attribute> {
+    let window = Window::of(&placed.input, kernel, stride);
+    vec![int(KERNEL, kernel), int(STRIDE, stride), ints(PADDING, &window.before)]
 }
 
 /// What one layer contributes on the way back.
@@ -143,8 +149,8 @@ pub(super) fn backward(
     let x = &saved.input;
     match placed.layer {
         Layer::Dense { .. } => {
-            let x = x.in_order(graph, Order::PicturesFirst);
-            let gradient = gradient.into_order(graph, Order::PicturesFirst);
+            let x = x.in_order(graph, Order::ChannelsFirst);
+            let gradient = gradient.into_order(graph, Order::ChannelsFirst);
             let weight = graph.op("Gemm", &[&x, &gradient], vec![int("transA", 1)]);
             let bias = graph.sum(&gradient, &[0]);
             let input = wants_input
@@ -153,35 +159,30 @@ pub(super) fn backward(
         }
         Layer::Conv { kernel: 1, stride: 1, .. } => pointwise(graph, placed, x, gradient, wants_input, kind.n),
         Layer::Conv { kernel, stride, .. } => {
-            let x = x.in_order(graph, Order::PicturesFirst);
-            let gradient = gradient.into_order(graph, Order::PicturesFirst);
-            let parameters = conv_parameter_gradients(graph, placed, &x, &gradient, kernel, stride);
+            let x = x.in_order(graph, Order::ChannelsFirst);
+            let gradient = gradient.into_order(graph, Order::ChannelsFirst);
+            let (values, attributes) = ([&x, &gradient], window(placed, kernel, stride));
+            let parameters: [Value; 2] = graph.ops_of(DOMAIN, CONVOLUTION_WEIGHT_GRADIENT, &values, attributes);
             let input = wants_input.then(|| Laid::new(conv_input_gradient(graph, placed, &gradient, kernel, stride)));
             Backward { parameters: parameters.into(), inputs: input.map(|g| (0, g)).into_iter().collect() }
         }
         Layer::Depthwise { kernel, stride } => {
-            let x = x.in_order(graph, Order::ChannelsFirst);
-            let gradient = gradient.into_order(graph, Order::ChannelsFirst);
-            let planes = Planes::new(&placed.input, kind.n, kernel, stride, kind.block);
-            let weight = planes.weight_gradient(graph, &x, &gradient);
-            let bias = graph.sum(&gradient, &[1, 2, 3]);
-            let input =
-                wants_input.then(|| Laid::channels_first(planes.input_gradient(graph, &gradient, &placed.weight())));
-            Backward { parameters: vec![weight, bias], inputs: input.map(|g| (0, g)).into_iter().collect() }
+            let x = x.in_order(graph, Order::ChannelsLast);
+            let gradient = gradient.into_order(graph, Order::ChannelsLast);
+            let (values, mut attributes) = ([&x, &gradient], window(placed, kernel, stride));
+            let parameters: [Value; 2] = graph.ops_of(DOMAIN, DEPTHWISE_WEIGHT_GRADIENT, &values, attributes.clone());
+            let input = wants_input.then(|| {
+                attributes.push(ints(SIDES, &placed.input[1..]));
+                let values = [&gradient, &placed.weight()];
+                (0, Laid::channels_last(graph.op_of(DOMAIN, DEPTHWISE_INPUT_GRADIENT, &values, attributes)))
+            });
+            Backward { parameters: parameters.into(), inputs: input.into_iter().collect() }
         }
         Layer::Relu | Layer::Relu6 => {
             let Laid { value: output, order } = &saved.output;
             let gradient = gradient.into_order(graph, *order);
-            let zero = graph.scalar(0.0);
-            let mut open = graph.op("Greater", &[output, &zero], vec![]);
-            if placed.layer == Layer::Relu6 {
-                let six = graph.scalar(6.0);
-                let below = graph.op("Less", &[output, &six], vec![]);
-                open = graph.op("And", &[&open, &below], vec![]);
-            }
-            // A product is nine times as fast as a choice there.
-            let open = graph.cast(&open, Element::F32);
-            let gradient = graph.mul(&gradient, &open);
+            let most = if placed.layer == Layer::Relu6 { 6.0 } else { f32::INFINITY };
+            let gradient = graph.op_of(DOMAIN, RELU_GRADIENT, &[output, &gradient], vec![float(MOST, most)]);
             Backward::input(Laid { value: gradient, order: *order })
         }
         Layer::Add { back } => Backward { parameters: vec![], inputs: vec![(0, gradient.clone()), (back, gradient)] },
@@ -189,18 +190,17 @@ pub(super) fn backward(
             let (height, width) = (placed.input[1], placed.input[2]);
             let share = graph.scalar(1.0 / (height * width) as f32);
             let gradient = graph.mul(&gradient.value, &share);
-            let gradient = graph.transpose(&gradient, &[1, 0]);
-            let gradient = graph.reshape(&gradient, &[placed.input[0], kind.n, 1, 1]);
-            let dims = graph.ints(&channels_first_dims(&placed.input, kind.n));
-            Backward::input(Laid::channels_first(graph.op("Expand", &[&gradient, &dims], vec![])))
+            let gradient = graph.reshape(&gradient, &[kind.n, 1, 1, placed.input[0]]);
+            let dims = graph.ints(&channels_last_dims(&placed.input, kind.n));
+            Backward::input(Laid::channels_last(graph.op("Expand", &[&gradient, &dims], vec![])))
         }
         Layer::MaxPool => {
-            let x = x.in_order(graph, Order::PicturesFirst);
-            let gradient = gradient.into_order(graph, Order::PicturesFirst);
+            let x = x.in_order(graph, Order::ChannelsFirst);
+            let gradient = gradient.into_order(graph, Order::ChannelsFirst);
             Backward::input(Laid::new(graph.op_of(DOMAIN, MAX_POOL_GRADIENT, &[&x, &gradient], vec![])))
         }
         Layer::Dropout { .. } => {
-            let gradient = gradient.into_order(graph, Order::PicturesFirst);
+            let gradient = gradient.into_order(graph, Order::ChannelsFirst);
             Backward::input(Laid::new(graph.mul(&gradient, &Value::named(placed.mask()))))
         }
         Layer::Flatten => {
@@ -213,17 +213,17 @@ pub(super) fn backward(
 /// Gradients of a convolution that looks at one pixel: products of matrices.
 fn pointwise(graph: &mut Builder, placed: &Placed, x: &Laid, gradient: Laid, wants_input: bool, n: i64) -> Backward {
     let (channels, filters) = (placed.input[0], placed.output[0]);
-    let x = x.in_order(graph, Order::ChannelsFirst);
-    let x = graph.reshape(&x, &[channels, BATCH]);
-    let gradient = gradient.into_order(graph, Order::ChannelsFirst);
-    let gradient = graph.reshape(&gradient, &[filters, BATCH]);
-    let weight = graph.op("Gemm", &[&gradient, &x], vec![int("transB", 1)]);
+    let x = x.in_order(graph, Order::ChannelsLast);
+    let x = graph.reshape(&x, &[BATCH, channels]);
+    let gradient = gradient.into_order(graph, Order::ChannelsLast);
+    let gradient = graph.reshape(&gradient, &[BATCH, filters]);
+    let weight = graph.op("Gemm", &[&gradient, &x], vec![int("transA", 1)]);
     let weight = graph.reshape(&weight, &[filters, channels, 1, 1]);
-    let bias = graph.sum(&gradient, &[1]);
+    let bias = graph.sum(&gradient, &[0]);
     let inputs = wants_input.then(|| {
         let matrix = graph.reshape(&placed.weight(), &[filters, channels]);
-        let input = graph.op("Gemm", &[&matrix, &gradient], vec![int("transA", 1)]);
-        (0, Laid::channels_first(graph.reshape(&input, &channels_first_dims(&placed.input, n))))
+        let input = graph.matmul(&gradient, &matrix);
+        (0, Laid::channels_last(graph.reshape(&input, &channels_last_dims(&placed.input, n))))
     });
     Backward { parameters: vec![weight, bias], inputs: inputs.into_iter().collect() }
 }
@@ -247,18 +247,4 @@ fn conv_input_gradient(graph: &mut Builder, placed: &Placed, gradient: &Value, k
     });
     attributes.push(ints("output_padding", &left));
     graph.op("ConvTranspose", &[gradient, &placed.weight()], attributes)
-}
-
-/// Gradients of a convolution's weights and offsets.
-fn conv_parameter_gradients(
-    graph: &mut Builder,
-    placed: &Placed,
-    x: &Value,
-    gradient: &Value,
-    kernel: i64,
-    stride: i64,
-) -> [Value; 2] {
-    let window = Window::of(&placed.input, kernel, stride);
-    let attributes = vec![int(KERNEL, kernel), int(STRIDE, stride), ints(PADDING, &window.before)];
-    graph.ops_of(DOMAIN, CONVOLUTION_WEIGHT_GRADIENT, &[x, gradient], attributes)
 }

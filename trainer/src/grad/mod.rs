@@ -1,17 +1,15 @@
 //! Loss and gradients of one training step as one plain graph: forward, then the chain rule.
 //!
-//! The graph runs on an ordinary inference engine, with an operation of our own where it has no fast one. What a step needs
+//! The graph runs on an ordinary inference engine, with operations of our own where it has no fast ones. What a step needs
 //! comes in as inputs (a batch, dropout masks, weights) and the gradients come out, so nothing is hidden in the engine. The
 //! number of pictures is fixed; a smaller batch is filled up with pictures whose targets are all zero, which add nothing to
 //! loss or gradients.
 
-mod depthwise;
 mod layers;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::depthwise::{PROBED_CHANNELS, probe};
 use self::layers::{Laid, Order, backward, forward};
 use crate::{
     graph::{Builder, Value},
@@ -37,8 +35,6 @@ pub struct StepKind {
     pub n: i64,
     /// Whether pictures are mixed.
     pub mixes: bool,
-    /// Channels that the engine wants side by side in a depthwise convolution; 1 if it has no such layout.
-    pub block: i64,
 }
 
 /// Name of the output with a parameter's gradient.
@@ -71,17 +67,17 @@ fn running_mean(graph: &mut Builder, mean: &Value, new: &Value, keep: &Value) ->
 }
 
 /// The graph that evaluates `n` pictures: same layers, weights as inputs, no dropout; the output is named.
-pub fn evaluation(feed: &Feed, network: &Network, n: i64, block: i64, output: &str) -> Vec<u8> {
+pub fn evaluation(feed: &Feed, network: &Network, n: i64, output: &str) -> Vec<u8> {
     let mut graph = Builder::new();
     let x = feed.append(&mut graph, n);
     network.declare_parameters(&mut graph);
     let mut inputs = vec![Laid::new(x)];
     for (index, placed) in network.layers().iter().enumerate() {
-        let saved = forward(&mut graph, placed, &inputs, n, block, false);
+        let saved = forward(&mut graph, placed, &inputs, n, false);
         debug_assert_eq!(inputs.len(), index + 1);
         inputs.push(saved.output);
     }
-    let last = inputs.pop().expect("there is the feed at least").into_order(&mut graph, Order::PicturesFirst);
+    let last = inputs.pop().expect("there is the feed at least").into_order(&mut graph, Order::ChannelsFirst);
     let dims: Vec<i64> = [&[n], network.output()].concat();
     graph.output(output, &last, Element::F32, &dims);
     graph.finish("evaluation", &[])
@@ -103,11 +99,11 @@ fn loss_and_gradients(graph: &mut Builder, feed: &Feed, network: &Network, kind:
     let mut inputs = vec![Laid::new(x)];
     let mut tape = Vec::with_capacity(network.layers().len());
     for placed in network.layers() {
-        let saved = forward(graph, placed, &inputs, kind.n, kind.block, true);
+        let saved = forward(graph, placed, &inputs, kind.n, true);
         inputs.push(saved.output.clone());
         tape.push(saved);
     }
-    let logits = inputs.pop().expect("there is the feed at least").into_order(graph, Order::PicturesFirst);
+    let logits = inputs.pop().expect("there is the feed at least").into_order(graph, Order::ChannelsFirst);
 
     // Entry i is the gradient of what goes into layer i, as far as it is known.
     let mut gradients: Vec<Option<Laid>> = vec![None; tape.len()];

@@ -4,66 +4,23 @@ use std::sync::Mutex;
 
 use ndarray::{Array2, ArrayView2, linalg::general_mat_mul, s};
 use ort::{
-    Error, Result,
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput},
-    value::TensorElementType,
+    Result,
+    operator::{ComputeContext, Kernel, KernelContext},
 };
 
-use super::{PARTS, output, value};
+use super::{PARTS, four, locked, output, value, window::Window};
 
 /// The gradients of a convolution's weights and offsets.
 ///
 /// # Attributes
-/// [`KERNEL`], [`STRIDE`], [`PADDING`]
+/// [`KERNEL`](super::KERNEL), [`STRIDE`](super::STRIDE), [`PADDING`](super::PADDING)
 ///
 /// # Shapes
 /// - inputs: what went in `[n, c, h, w]`; the gradient of what came out `[n, f, oh, ow]`
 /// - outputs: of the weights `[f, c, kernel, kernel]`; of the offsets `[f]`
 pub const CONVOLUTION_WEIGHT_GRADIENT: &str = "ConvolutionWeightGradient";
-/// Side of the kernel: int.
-pub const KERNEL: &str = "kernel";
-/// Step between outputs: int.
-pub const STRIDE: &str = "stride";
-/// Zeros above and to the left of what went in: two ints. As many follow below and to the right as the outputs need.
-pub const PADDING: &str = "padding";
-
 /// Values of windows that are laid side by side at a time: what a core's own cache holds.
 const AT_ONCE: usize = 1 << 16;
-
-pub struct ConvolutionWeightGradient;
-
-impl Operator for ConvolutionWeightGradient {
-    type Kernel<'attr> = WeightGradient;
-
-    fn name(&self) -> &str {
-        CONVOLUTION_WEIGHT_GRADIENT
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [(); 2].map(|()| OperatorInput::required(TensorElementType::Float32))
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [(); 2].map(|()| OperatorOutput::required(TensorElementType::Float32))
-    }
-
-    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<WeightGradient> {
-        let missing = || Error::new("an attribute is missing");
-        let int = |name| context.get::<i64>(name).and_then(|int| usize::try_from(int).ok()).ok_or_else(missing);
-        let padding = context.get::<Vec<i64>>(PADDING).ok_or_else(missing)?;
-        let &[above, left] = &padding[..] else { return Err(missing()) };
-        let window = Window { kernel: int(KERNEL)?, stride: int(STRIDE)?, padding: [above as usize, left as usize] };
-        Ok(WeightGradient { window, parts: (0..PARTS).map(|_| Mutex::default()).collect() })
-    }
-}
-
-/// What an output looks at.
-#[derive(Clone, Copy)]
-struct Window {
-    kernel: usize,
-    stride: usize,
-    padding: [usize; 2],
-}
 
 pub struct WeightGradient {
     window: Window,
@@ -71,26 +28,25 @@ pub struct WeightGradient {
     parts: Vec<Mutex<Part>>,
 }
 
+impl WeightGradient {
+    pub fn new(context: &KernelContext) -> Result<Self> {
+        Ok(Self { window: Window::of(context)?, parts: (0..PARTS).map(|_| Mutex::default()).collect() })
+    }
+}
+
 impl Kernel for WeightGradient {
     fn compute(&mut self, context: &ComputeContext) -> Result<()> {
         let (x, gradient) = (value(context, 0)?, value(context, 1)?);
         let ((x_dims, x), (dims, gradient)) = (x.try_extract_tensor::<f32>()?, gradient.try_extract_tensor::<f32>()?);
-        let (&[n, channels, height, width], &[_, filters, rows, columns]) = (&x_dims[..], &dims[..]) else {
-            return Err(Error::new("a convolution's values have four axes"));
-        };
+        let ([n, channels, height, width], [_, filters, rows, columns]) = (four(x_dims)?, four(dims)?);
         let kernel = self.window.kernel as i64;
-        let [n, channels, height, width, filters, rows, columns] =
-            [n, channels, height, width, filters, rows, columns].map(|size| size as usize);
         let shape = Shape { window: self.window, channels, height, width, filters, rows, columns };
-        if n * shape.values() * shape.gradients() == 0 {
-            return Err(Error::new("there is nothing to learn from"));
-        }
 
         let some = n.div_ceil(PARTS);
         let n_parts = n.div_ceil(some);
         let (parts, window) = (&self.parts, |at: usize, size: usize| at * some * size..n.min((at + 1) * some) * size);
         context.par_for(n_parts, 0, |at| {
-            let mut part = parts[at].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut part = locked(&parts[at]);
             part.start(&shape);
             let x = x[window(at, shape.values())].chunks_exact(shape.values());
             let gradient = gradient[window(at, shape.gradients())].chunks_exact(shape.gradients());
@@ -103,17 +59,15 @@ impl Kernel for WeightGradient {
         let mut bias = output(context, 1, &[dims[1]])?;
         let (_, weight) = weight.try_extract_tensor_mut::<f32>()?;
         let (_, bias) = bias.try_extract_tensor_mut::<f32>()?;
-        weight.fill(0.0);
-        bias.fill(0.0);
-        for part in &mut self.parts[..n_parts] {
-            let part = part.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-            part.give(&shape, weight, bias);
-        }
+        let mut sums = locked(&self.parts[0]);
+        self.parts[1..n_parts].iter().for_each(|part| sums.add_part(&locked(part)));
+        sums.give(&shape, weight, bias);
         Ok(())
     }
 }
 
 /// Sizes per picture.
+#[derive(Clone, Copy)]
 struct Shape {
     window: Window,
     channels: usize,
@@ -224,15 +178,19 @@ impl Part {
         }
     }
 
-    /// Adds what came together, with channels in front of the kernel's places as ONNX has them.
+    fn add_part(&mut self, other: &Self) {
+        self.weight += &other.weight;
+        self.bias.iter_mut().zip(&other.bias).for_each(|(sum, other)| *sum += other);
+    }
+
+    /// Gives the sums, with channels in front of the kernel's places as ONNX has them.
     fn give(&self, shape: &Shape, weight: &mut [f32], bias: &mut [f32]) {
-        bias.iter_mut().zip(&self.bias).for_each(|(sum, part)| *sum += part);
+        bias.copy_from_slice(&self.bias);
         let places = shape.window.kernel * shape.window.kernel;
-        let filters = weight.chunks_exact_mut(shape.looked_at()).zip(self.weight.rows());
-        for (sums, part) in filters {
-            for (channel, sums) in sums.chunks_exact_mut(places).enumerate() {
-                let part = part.iter().skip(channel).step_by(shape.channels);
-                sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        for (into, sums) in weight.chunks_exact_mut(shape.looked_at()).zip(self.weight.rows()) {
+            for (at, sum) in sums.iter().enumerate() {
+                let (place, channel) = (at / shape.channels, at % shape.channels);
+                into[channel * places + place] = *sum;
             }
         }
     }
@@ -286,24 +244,28 @@ mod tests {
         for (window, [height, width], [rows, columns]) in cases {
             let shape = Shape { window, channels: 3, height, width, filters: 4, rows, columns };
             let pictures = [(1, 5), (2, 6)].map(|(a, b)| (numbers(shape.values(), a), numbers(shape.gradients(), b)));
-            let mut part = Part::default();
-            part.start(&shape);
-            for (x, gradient) in &pictures {
-                part.add(&shape, x, gradient);
+            // One picture twice, in two parts, of which one has been used before.
+            let mut parts = [Part::default(), Part::default()];
+            parts[0].start(&Shape { filters: 9, channels: 2, ..shape });
+            for part in &mut parts {
+                part.start(&shape);
+                part.add(&shape, &pictures[0].0, &pictures[0].1);
             }
-            // On top of what other parts gave.
-            let (mut weight, mut bias) = (vec![1.0; shape.filters * shape.looked_at()], vec![1.0; shape.filters]);
-            part.give(&shape, &mut weight, &mut bias);
+            parts[0].add(&shape, &pictures[1].0, &pictures[1].1);
+            let [mut sums, other] = parts;
+            sums.add_part(&other);
+            let (mut weight, mut bias) = (vec![9.0; shape.filters * shape.looked_at()], vec![9.0; shape.filters]);
+            sums.give(&shape, &mut weight, &mut bias);
 
             let [first, second] = pictures.each_ref().map(|(x, gradient)| expected(&shape, x, gradient));
             for ((got, first), second) in weight.iter().zip(first).zip(second) {
-                assert_eq!(*got, 1.0 + first + second, "{height} by {width}");
+                assert_eq!(*got, 2.0 * first + second, "{height} by {width}");
             }
             for (filter, got) in bias.iter().enumerate() {
                 let of = |values: &[f32]| -> f32 {
                     values.chunks_exact(rows * columns).nth(filter).expect("a plane per filter").iter().sum()
                 };
-                assert_eq!(*got, 1.0 + of(&pictures[0].1) + of(&pictures[1].1));
+                assert_eq!(*got, 2.0 * of(&pictures[0].1) + of(&pictures[1].1));
             }
         }
     }

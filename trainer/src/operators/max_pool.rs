@@ -1,74 +1,79 @@
-//! The gradient of a pooling, which is slow in ONNX: the places of the greatest values would have to be told on the way
-//! forward.
+//! Pooling by two and its gradient. ONNX Runtime changes the layout of values for the one, and has none for the other.
 
-use std::{hint::select_unpredictable, sync::Mutex};
+use std::hint::select_unpredictable;
 
-use ort::{
-    Error, Result,
-    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput},
-    value::TensorElementType,
-};
+use multiversion::multiversion;
+use ort::{Error, Result, operator::ComputeContext};
 
-use super::{PARTS, output, value};
+use super::{fill, four, output, value};
 
-/// The gradient of what went into a pooling by two.
+/// The largest of every 2 × 2 values, an odd last row or column left out.
+///
+/// # Shapes
+/// - input: `[n, c, h, w]`
+/// - output: `[n, c, h / 2, w / 2]`
+pub const MAX_POOL: &str = "MaxPool";
+
+/// The gradient of what went into a pooling.
 ///
 /// # Shapes
 /// - inputs: what went in `[n, c, h, w]`; the gradient of what came out `[n, c, h / 2, w / 2]`
 /// - output: `[n, c, h, w]`
 pub const MAX_POOL_GRADIENT: &str = "MaxPoolGradient";
 
-pub struct MaxPoolGradient;
+pub fn forward(context: &ComputeContext) -> Result<()> {
+    let x = value(context, 0)?;
+    let (dims, x) = x.try_extract_tensor::<f32>()?;
+    let [n, channels, height, width] = planes(dims)?;
+    let mut output = output(context, 0, &[n, channels, height / 2, width / 2].map(|size| size as i64))?;
+    let (_, output) = output.try_extract_tensor_mut::<f32>()?;
+    let pooled = (height / 2) * (width / 2);
+    fill(context, output, pooled, |first, output| {
+        let planes = x[first * height * width..].chunks_exact(height * width);
+        planes.zip(output.chunks_exact_mut(pooled)).for_each(|(x, output)| max_pool(x, width, output));
+    })
+}
 
-impl Operator for MaxPoolGradient {
-    type Kernel<'attr> = Self;
+pub fn gradient(context: &ComputeContext) -> Result<()> {
+    let (x, gradient) = (value(context, 0)?, value(context, 1)?);
+    let ((dims, x), (_, gradient)) = (x.try_extract_tensor::<f32>()?, gradient.try_extract_tensor::<f32>()?);
+    let [.., height, width] = planes(dims)?;
+    let mut output = output(context, 0, dims)?;
+    let (_, output) = output.try_extract_tensor_mut::<f32>()?;
+    let (plane, pooled) = (height * width, (height / 2) * (width / 2));
+    fill(context, output, plane, |first, output| {
+        let planes = x[first * plane..].chunks_exact(plane).zip(output.chunks_exact_mut(plane));
+        for ((x, output), gradient) in planes.zip(gradient[first * pooled..].chunks_exact(pooled)) {
+            max_pool_gradient(x, gradient, width, output);
+        }
+    })
+}
 
-    fn name(&self) -> &str {
-        MAX_POOL_GRADIENT
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [(); 2].map(|()| OperatorInput::required(TensorElementType::Float32))
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32)]
-    }
-
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> Result<Self> {
-        Ok(Self)
+/// The sizes of values that can be pooled.
+fn planes(dims: &[i64]) -> Result<[usize; 4]> {
+    match four(dims)? {
+        [_, _, 0..2, _] | [_, _, _, 0..2] => Err(Error::new(format!("values of shape {dims:?} cannot be pooled"))),
+        sizes => Ok(sizes),
     }
 }
 
-impl Kernel for MaxPoolGradient {
-    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
-        let (x, gradient) = (value(context, 0)?, value(context, 1)?);
-        let ((shape, x), (_, gradient)) = (x.try_extract_tensor::<f32>()?, gradient.try_extract_tensor::<f32>()?);
-        let &[.., height, width] = &shape[..] else { return Err(Error::new("planes have two axes")) };
-        let mut output = output(context, 0, shape)?;
-        let (_, output) = output.try_extract_tensor_mut::<f32>()?;
-
-        let (height, width) = (height as usize, width as usize);
-        let (plane, pooled) = (height * width, (height / 2) * (width / 2));
-        if pooled == 0 {
-            return Err(Error::new("planes are too small to be pooled"));
+/// # Shapes
+/// - `x`: `[h, width]`
+/// - `output`: `[h / 2, width / 2]`
+#[multiversion(targets("x86_64+avx2"))]
+fn max_pool(x: &[f32], width: usize, output: &mut [f32]) {
+    for (x, output) in x.chunks_exact(2 * width).zip(output.chunks_exact_mut(width / 2)) {
+        let (above, below) = x.split_at(width);
+        let ((above, _), (below, _)) = (above.as_chunks(), below.as_chunks());
+        for ((&[a, b], &[c, d]), output) in above.iter().zip(below).zip(output) {
+            *output = greater(greater(a, b), greater(c, d));
         }
-        let planes = (x.len() / plane).div_ceil(PARTS).max(1);
-        let parts: Vec<_> = x
-            .chunks(planes * plane)
-            .zip(gradient.chunks(planes * pooled))
-            .zip(output.chunks_mut(planes * plane))
-            .map(|((x, gradient), output)| Mutex::new((x, gradient, output)))
-            .collect();
-        context.par_for(parts.len(), 0, |part| {
-            let mut part = parts[part].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let (x, gradient, output) = &mut *part;
-            let planes = x.chunks_exact(plane).zip(output.chunks_exact_mut(plane));
-            for ((x, output), gradient) in planes.zip(gradient.chunks_exact(pooled)) {
-                max_pool_gradient(x, gradient, width, output);
-            }
-        })
     }
+}
+
+/// The first of both where they are equal. A number that is none goes on into the loss, which is looked at.
+fn greater(a: f32, b: f32) -> f32 {
+    if a >= b { a } else { b }
 }
 
 /// Gives each pixel that is the greatest of its four, the first of them where several are, the gradient of that maximum,
@@ -103,6 +108,15 @@ fn max_pool_gradient(x: &[f32], gradient: &[f32], width: usize, output: &mut [f3
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_greatest_of_four_is_taken() {
+        // An odd row and column, which are left out.
+        let x = [1.0, 2.0, 7.0, 7.0, 9.0, 4.0, 3.0, 7.0, 7.5, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0];
+        let mut output = [5.0; 2];
+        max_pool(&x, 5, &mut output);
+        assert_eq!(output, [4.0, 7.5]);
+    }
 
     #[test]
     fn the_greatest_of_four_gets_the_gradient_and_the_first_of_several() {

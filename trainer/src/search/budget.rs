@@ -6,7 +6,7 @@ use super::{Search, board::Entry, cost::Cost};
 use crate::{Result, TrainerError};
 
 /// Share of the budget that nothing is planned for: reading, calibrating, writing files.
-const SPARE: f64 = 0.05;
+const SPARE: f64 = 0.1;
 
 /// Share of the budget that a head's features may take where pictures are many and other features are there already: which
 /// backbone is chosen matters less there than time for other families.
@@ -25,6 +25,7 @@ impl Search<'_> {
     /// what is left of the budget; a dropped or failed entry if there is none; nothing if it was considered before.
     pub(super) fn affordable_form(&self, forms: &[Settings], part: f64) -> Option<Entry> {
         let number = self.entries.len() as u32 + 1;
+        let whole_epochs = forms.iter().map(|settings| settings.epochs).max().unwrap_or_default();
         let mut least: Option<(f64, Entry)> = None;
         let mut too_many = None;
         for settings in forms {
@@ -36,7 +37,7 @@ impl Search<'_> {
                     Ok(cost) => Entry::new(number, settings.clone(), cost),
                     Err(error) => return Some(failed(number, settings, &error)),
                 };
-                entry.effort = effort;
+                (entry.whole_epochs, entry.effort) = (whole_epochs, effort);
                 if self.is_one_backbone_too_many(&entry) {
                     too_many = Some(entry);
                     continue;
@@ -95,6 +96,19 @@ impl Search<'_> {
             Some(features) if !self.paid.contains(features) => entry.cost.features_seconds,
             _ => 0.0,
         }
+    }
+
+    /// A candidate's settings with as many epochs, of those that a budget without end would have allowed it, as what is left
+    /// of this one has room for.
+    pub(super) fn with_all_that_is_left(&self, entry: &Entry) -> Settings {
+        let of = |epochs| Settings { epochs, ..entry.settings.clone() };
+        let rest = self.rest() - self.unpaid_seconds(entry);
+        let fits = |&epochs: &u32| {
+            self.bench.cost(&of(epochs), self.question.n_final).is_ok_and(|cost| cost.final_seconds() <= rest)
+        };
+        let more: Vec<u32> = (entry.settings.epochs + 1..=entry.whole_epochs).collect();
+        let n = more.partition_point(fits);
+        of(more[..n].last().copied().unwrap_or(entry.settings.epochs))
     }
 
     /// What is taken where nothing could be tried.

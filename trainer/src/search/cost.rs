@@ -14,9 +14,9 @@ pub const ANSWERING_RATE: f64 = 60e9;
 /// depthwise ones move more than they multiply.
 pub fn training_rate(family: Family) -> f64 {
     match family {
-        Family::Linear | Family::Mlp | Family::FineTune => 52e9,
-        Family::Cnn => 40e9,
-        Family::SeparableCnn => 18e9,
+        Family::Linear | Family::Mlp | Family::FineTune => 65e9,
+        Family::Cnn => 45e9,
+        Family::SeparableCnn => 28e9,
     }
 }
 
@@ -27,7 +27,7 @@ const CHECKING_RATE: f64 = 8e9;
 const STEP_SECONDS: f64 = 6e-4;
 
 /// What a step takes for each weight that it moves, however few pictures it sees.
-const WEIGHT_SECONDS: f64 = 7.5e-9;
+const WEIGHT_SECONDS: f64 = 3.5e-9;
 
 /// What a fit takes before its first step, while graphs are prepared.
 const START_SECONDS: f64 = 0.1;
@@ -82,7 +82,7 @@ mod tests {
         let settings = Settings { epochs: 10, batch_size: 32, ..Settings::defaults(Family::Linear, 32) };
         let work = Work {
             features: 120_000_000_000,
-            fit: 52_000_000_000,
+            fit: 65_000_000_000,
             weights: 40_000,
             answers: 30_000_000_000,
             per_picture: 400_000_000,
@@ -90,7 +90,7 @@ mod tests {
         let cost = Cost::new(&settings, 330, work);
         assert_eq!((cost.features_seconds, cost.per_picture), (2.0, 400_000_000));
         assert!((cost.after_seconds - (0.5 + 32.0 * 0.05)).abs() < 1e-9, "{}", cost.after_seconds);
-        let expected = 0.1 + 110.0 * (6e-4 + 3e-4) + 1.0;
+        let expected = 0.1 + 110.0 * (6e-4 + 1.4e-4) + 1.0;
         assert!((cost.fit_seconds - expected).abs() < 1e-9, "{} instead of {expected}", cost.fit_seconds);
     }
 

@@ -85,7 +85,7 @@ pub struct Question<'a> {
 /// What the search came to.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Those of the final fit.
+    /// Those of the final fit: the chosen candidate's, with more epochs where the budget had room for them in the end.
     pub settings: Settings,
     /// Every candidate, the chosen one first, then from the best to those that were never tried.
     pub leaderboard: Vec<Candidate>,
@@ -315,11 +315,12 @@ impl Search<'_> {
         let (rows, answers) = self.entries[chosen].held_out(schedule);
         let behind = order.iter().filter(|&&at| at != chosen && schedule.cross_validated);
         let others = behind.map(|&at| self.entries[at].held_out(schedule)).collect();
-        let settings = self.entries[chosen].settings.clone();
-        Ok(Found { settings, leaderboard, sentence, notes: self.notes(chosen), rows, answers, others })
+        let settings = self.with_all_that_is_left(&self.entries[chosen]);
+        let notes = self.notes(chosen, settings.epochs);
+        Ok(Found { settings, leaderboard, sentence, notes, rows, answers, others })
     }
 
-    fn notes(&self, chosen: usize) -> Vec<String> {
+    fn notes(&self, chosen: usize, epochs: u32) -> Vec<String> {
         let mut notes = vec![];
         if self.stopped {
             notes.push(
@@ -335,13 +336,11 @@ impl Search<'_> {
                 self.question.budget_seconds
             ));
         }
-        let effort = self.entries[chosen].effort;
-        if effort < 1.0 && self.entries[chosen].was_tried() {
+        let trial_epochs = self.entries[chosen].trial_epochs();
+        if trial_epochs < epochs && self.entries[chosen].was_tried() {
             notes.push(format!(
-                "The budget allowed for trials with {} of {} epochs: the published model had more training than its figures \
-                 on the leaderboard.",
-                self.entries[chosen].trial_epochs(),
-                self.entries[chosen].settings.epochs
+                "The budget allowed for trials with {trial_epochs} of {epochs} epochs: the published model had more training \
+                 than its figures on the leaderboard."
             ));
         }
         notes

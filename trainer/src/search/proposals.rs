@@ -194,7 +194,7 @@ fn short_schedule(usual: Settings, stated: &Hyperparameters) -> Settings {
     Settings {
         batch_size: stated.batch_size.unwrap_or(64),
         learning_rate: stated.learning_rate.unwrap_or(3e-3),
-        dropout: stated.dropout.unwrap_or(0.2),
+        label_smoothing: stated.label_smoothing.unwrap_or(0.1),
         augmentation: stated.augmentation.unwrap_or(Augmentation::Flip),
         ..usual
     }

@@ -131,6 +131,10 @@ fn known(name: &&str) -> Known {
 }
 
 fn run(case: &Case) -> Ran {
+    run_stated(case, Hyperparameters::default())
+}
+
+fn run_stated(case: &Case, stated: Hyperparameters) -> Ran {
     let labels: Vec<u32> = (0..case.n).map(|row| (row % N_CLASSES) as u32).collect();
     let schedule = Schedule::new(&labels, &(0..case.n).collect::<Vec<_>>(), case.n_train, 1);
     let question = Question {
@@ -141,7 +145,7 @@ fn run(case: &Case) -> Ran {
         budget_seconds: case.budget,
     };
     let proposals = Proposals {
-        stated: Hyperparameters::default(),
+        stated,
         backbones: case.backbones.iter().map(known).collect(),
         picture_side: 32,
         n_pictures: case.n,
@@ -363,6 +367,36 @@ fn among_many_pictures_networks_from_scratch_are_tried_on_and_a_second_backbone_
 
     let found = run(&Case { budget: 20_000.0, ..many }).found.unwrap();
     assert!(found.leaderboard.iter().filter(|candidate| is_head_on(candidate, "good")).any(|head| head.rounds > 0));
+}
+
+#[test]
+fn the_final_fit_gets_the_epochs_that_the_budget_has_left_for_it() {
+    fn accuracy(settings: &Settings) -> f64 {
+        if settings.family == Family::Cnn { 0.9 } else { 0.5 }
+    }
+    // All epochs of the network from scratch take more than the budget.
+    fn costs(settings: &Settings) -> (f64, f64, u64) {
+        let (features, fit, per_picture) = usual_costs(settings);
+        (features * 4.0, if settings.family == Family::Cnn { 4.0 } else { fit }, per_picture)
+    }
+    let many = |stated| {
+        let case = Case { n: 12_000, n_train: 10_000, budget: 300.0, accuracy, costs, ..case() };
+        let ran = run_stated(&case, stated);
+        (ran.found.unwrap(), ran.clock)
+    };
+    let (found, clock) = many(Hyperparameters::default());
+    let tried = found.leaderboard[0].settings.clone();
+    let usual = Settings::defaults(Family::Cnn, 32).epochs;
+    let epochs = found.settings.epochs;
+    assert!(tried.epochs < epochs && epochs < usual, "{} epochs were tried, {epochs} are left", tried.epochs);
+    assert_eq!(Settings { epochs: tried.epochs, ..found.settings.clone() }, tried);
+    let final_fit = |epochs: u32| 4.0 * f64::from(epochs) / f64::from(usual) * 120.0;
+    assert!(clock + final_fit(epochs) <= 300.0, "the trials took {clock} s");
+    let told = format!("trials with {} of {epochs} epochs", tried.epochs);
+    assert!(found.notes.iter().any(|note| note.contains(&told)), "{:?}", found.notes);
+
+    let (found, _) = many(Hyperparameters { epochs: Some(2), ..Hyperparameters::default() });
+    assert_eq!((found.settings.family, found.settings.epochs), (Family::Cnn, 2), "what a person states stays");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ort::{
     operator::{ComputeContext, Kernel, KernelContext},
 };
 
-use super::{PARTS, four, locked, output, value, window::Window};
+use super::{PARTS, locked, of_the_same, output, value, window::Window};
 
 /// The gradients of a convolution's weights and offsets.
 ///
@@ -19,6 +19,7 @@ use super::{PARTS, four, locked, output, value, window::Window};
 /// - inputs: what went in `[n, c, h, w]`; the gradient of what came out `[n, f, oh, ow]`
 /// - outputs: of the weights `[f, c, kernel, kernel]`; of the offsets `[f]`
 pub const CONVOLUTION_WEIGHT_GRADIENT: &str = "ConvolutionWeightGradient";
+
 /// Values of windows that are laid side by side at a time: what a core's own cache holds.
 const AT_ONCE: usize = 1 << 16;
 
@@ -38,29 +39,28 @@ impl Kernel for WeightGradient {
     fn compute(&mut self, context: &ComputeContext) -> Result<()> {
         let (x, gradient) = (value(context, 0)?, value(context, 1)?);
         let ((x_dims, x), (dims, gradient)) = (x.try_extract_tensor::<f32>()?, gradient.try_extract_tensor::<f32>()?);
-        let ([n, channels, height, width], [_, filters, rows, columns]) = (four(x_dims)?, four(dims)?);
-        let kernel = self.window.kernel as i64;
+        let [[n, channels, height, width], [_, filters, rows, columns]] = of_the_same(x_dims, dims)?;
         let shape = Shape { window: self.window, channels, height, width, filters, rows, columns };
 
         let some = n.div_ceil(PARTS);
-        let n_parts = n.div_ceil(some);
-        let (parts, window) = (&self.parts, |at: usize, size: usize| at * some * size..n.min((at + 1) * some) * size);
-        context.par_for(n_parts, 0, |at| {
+        let parts = &self.parts[..n.div_ceil(some)];
+        context.par_for(parts.len(), 0, |at| {
             let mut part = locked(&parts[at]);
             part.start(&shape);
-            let x = x[window(at, shape.values())].chunks_exact(shape.values());
-            let gradient = gradient[window(at, shape.gradients())].chunks_exact(shape.gradients());
-            for (x, gradient) in x.zip(gradient) {
+            let x = x.chunks_exact(shape.values()).skip(at * some);
+            let gradient = gradient.chunks_exact(shape.gradients()).skip(at * some);
+            for (x, gradient) in x.zip(gradient).take(some) {
                 part.add(&shape, x, gradient);
             }
         })?;
 
+        let kernel = self.window.kernel as i64;
         let mut weight = output(context, 0, &[dims[1], x_dims[1], kernel, kernel])?;
         let mut bias = output(context, 1, &[dims[1]])?;
         let (_, weight) = weight.try_extract_tensor_mut::<f32>()?;
         let (_, bias) = bias.try_extract_tensor_mut::<f32>()?;
-        let mut sums = locked(&self.parts[0]);
-        self.parts[1..n_parts].iter().for_each(|part| sums.add_part(&locked(part)));
+        let mut sums = locked(&parts[0]);
+        parts[1..].iter().for_each(|part| sums.add_part(&locked(part)));
         sums.give(&shape, weight, bias);
         Ok(())
     }
@@ -114,14 +114,11 @@ struct Part {
 impl Part {
     fn start(&mut self, shape: &Shape) {
         let [height, width] = shape.padded();
-        self.padded.resize(height * width * shape.channels, 0.0);
-        if self.weight.dim() == (shape.filters, shape.looked_at()) {
-            self.weight.fill(0.0);
-        } else {
-            self.weight = Array2::zeros((shape.filters, shape.looked_at()));
+        self.weight = Array2::zeros((shape.filters, shape.looked_at()));
+        for (values, n) in [(&mut self.padded, height * width * shape.channels), (&mut self.bias, shape.filters)] {
+            values.clear();
+            values.resize(n, 0.0);
         }
-        self.bias.clear();
-        self.bias.resize(shape.filters, 0.0);
     }
 
     /// Adds one picture's gradients.
@@ -246,7 +243,9 @@ mod tests {
             let pictures = [(1, 5), (2, 6)].map(|(a, b)| (numbers(shape.values(), a), numbers(shape.gradients(), b)));
             // One picture twice, in two parts, of which one has been used before.
             let mut parts = [Part::default(), Part::default()];
-            parts[0].start(&Shape { filters: 9, channels: 2, ..shape });
+            let before = Shape { filters: 9, channels: 2, ..shape };
+            parts[0].start(&before);
+            parts[0].add(&before, &numbers(before.values(), 3), &numbers(before.gradients(), 4));
             for part in &mut parts {
                 part.start(&shape);
                 part.add(&shape, &pictures[0].0, &pictures[0].1);

@@ -5,12 +5,12 @@ use std::{ops::Range, sync::Mutex};
 
 use multiversion::multiversion;
 use ort::{
-    Error, Result,
+    Result,
     operator::{ComputeContext, Kernel, KernelContext},
 };
 
 use super::{
-    PARTS, fill, four, locked, output, value,
+    PARTS, fill, four, locked, of_the_same, output, value,
     window::{Meetings, Window, ints},
 };
 
@@ -215,10 +215,7 @@ impl Kernel for WeightGradient {
     fn compute(&mut self, context: &ComputeContext) -> Result<()> {
         let (x, gradient) = (value(context, 0)?, value(context, 1)?);
         let ((x_dims, x), (dims, gradient)) = (x.try_extract_tensor::<f32>()?, gradient.try_extract_tensor::<f32>()?);
-        let ([n, height, width, channels], [of, rows, columns, _]) = (four(x_dims)?, four(dims)?);
-        if of != n || gradient.len() != n * rows * columns * channels {
-            return Err(Error::new(format!("gradients of shape {dims:?} do not belong to values of shape {x_dims:?}")));
-        }
+        let [[n, height, width, channels], [_, rows, columns, _]] = of_the_same(x_dims, dims)?;
         let (sides, outputs) = ([height, width], [rows, columns]);
         let through = |axis: usize| {
             let place = |place| self.window.through(axis, place, sides[axis], outputs[axis]);
@@ -226,14 +223,13 @@ impl Kernel for WeightGradient {
         };
         let (down, across) = (through(0), through(1));
         let products = Products { window: self.window, channels, sides, outputs, down, across };
-        let (x_each, each) = (x.len() / n, gradient.len() / n);
         let some = n.div_ceil(PARTS);
         let parts = &self.parts[..n.div_ceil(some)];
         context.par_for(parts.len(), 0, |at| {
             let mut part = locked(&parts[at]);
             part.start(&products);
-            let x = x[at * some * x_each..].chunks_exact(x_each);
-            let gradient = gradient[at * some * each..].chunks_exact(each);
+            let x = x.chunks_exact(height * width * channels).skip(at * some);
+            let gradient = gradient.chunks_exact(rows * columns * channels).skip(at * some);
             for (x, gradient) in x.zip(gradient).take(some) {
                 multiply(&products, x, gradient, &mut part);
             }

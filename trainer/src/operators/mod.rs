@@ -104,6 +104,14 @@ fn four(dims: &[i64]) -> Result<[usize; 4]> {
     }
 }
 
+/// The sizes of two values that are of the same pictures.
+fn of_the_same(one: &[i64], other: &[i64]) -> Result<[[usize; 4]; 2]> {
+    match [four(one)?, four(other)?] {
+        sizes if sizes[0][0] == sizes[1][0] => Ok(sizes),
+        _ => Err(Error::new(format!("values of shape {one:?} and {other:?} are not of the same pictures"))),
+    }
+}
+
 /// Fills an output with several threads, each of which gets some whole items of this many values, and the number of the
 /// first of them.
 fn fill(

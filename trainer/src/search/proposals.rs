@@ -116,8 +116,20 @@ impl Proposals {
         else {
             return vec![];
         };
-        let forms = self.shrinking(self.of(Family::FineTune, backbone));
-        vec![forms.into_iter().flat_map(|form| self.shortening(form).into_iter().take(2)).collect()]
+        // Inputs that are hardly larger than the pictures cost more of what they show than training on brings.
+        let is_large = |form: &Settings| form.input_size >= 2 * self.picture_side;
+        let mut forms = self.shrinking(self.of(Family::FineTune, backbone));
+        let n_large = forms.iter().take_while(|form| is_large(form)).count();
+        forms.truncate(n_large.max(1));
+        vec![forms.into_iter().flat_map(|form| self.with_half_the_epochs(form)).collect()]
+    }
+
+    /// A backbone trained on, and the same in half the epochs, for which it takes steps twice as large.
+    fn with_half_the_epochs(&self, settings: Settings) -> impl Iterator<Item = Settings> + use<> {
+        let factor = if self.stated.learning_rate.is_none() { 2.0 } else { 1.0 };
+        let half = self.shortening(settings.clone()).into_iter().nth(1);
+        let half = half.map(|half| Settings { learning_rate: factor * half.learning_rate, ..half });
+        [settings].into_iter().chain(half)
     }
 
     /// The best head on larger inputs, where the first wave had no room for their features.
@@ -317,6 +329,32 @@ mod tests {
         assert_eq!((second[0][0].family, second[0][0].backbone.as_ref()), (Family::FineTune, Some(&usual)));
         let fourth = proposals.wave(3, Some(&first[0][0])).expect("a fourth wave");
         assert_eq!(fourth[0][0].backbone.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn fine_tuning_is_proposed_on_inputs_larger_than_the_pictures_and_in_half_the_epochs_with_larger_steps() {
+        let forms = |picture_side, stated: Hyperparameters| {
+            let proposals = Proposals { picture_side, ..proposals(200, &["a"], stated) };
+            let best = proposals.wave(0, None).expect("a first wave")[0][0].clone();
+            proposals.wave(1, Some(&best)).expect("a second wave").remove(0)
+        };
+        let sizes = |picture_side| {
+            let mut sizes: Vec<_> =
+                forms(picture_side, Hyperparameters::default()).iter().map(|form| form.input_size).collect();
+            sizes.dedup();
+            sizes
+        };
+        assert_eq!(sizes(28), [192, 160, 128, 96, 64]);
+        assert_eq!(sizes(64), [192, 160, 128]);
+        assert_eq!(sizes(512), [192]);
+        let of = |form: &Settings| (form.epochs, form.learning_rate);
+        let usual = of(&Settings::defaults(Family::FineTune, 32));
+        let usually = forms(32, Hyperparameters::default());
+        assert_eq!([of(&usually[0]), of(&usually[1])], [usual, (usual.0 / 2, 2.0 * usual.1)]);
+        let stated = forms(32, Hyperparameters { learning_rate: Some(1e-3), ..Hyperparameters::default() });
+        assert_eq!([of(&stated[0]), of(&stated[1])], [(usual.0, 1e-3), (usual.0 / 2, 1e-3)]);
+        let stated = forms(32, Hyperparameters { epochs: Some(3), ..Hyperparameters::default() });
+        assert!(stated.iter().all(|form| of(form) == (3, usual.1)));
     }
 
     #[test]

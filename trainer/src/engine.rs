@@ -56,7 +56,11 @@ impl Engine {
 
     /// Prepares a graph to be run. `name` says in errors which one it is.
     pub fn session(&self, name: &'static str, model: &[u8]) -> Result<Session> {
+        // ONNX Runtime looks whether it knows the domain of our operations, and then adds it: two at once would both add it.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let session = self.builder().and_then(|mut builder| builder.commit_from_memory(model));
+        drop(alone);
         let session = session.map_err(TrainerError::engine(format!("prepare the {name} graph")))?;
         Ok(Session { session, name })
     }

@@ -12,12 +12,13 @@ use crate::{
     evaluate::{cross_entropy, predicted},
 };
 
-/// Standard errors by which a candidate is put in front of where it stands if the budget kept it from being tried as much
-/// as others: with all epochs it would have done better, and what the pictures of one fold say against it is little.
+/// Standard errors by which a candidate is put in front of where it stands if the budget kept its trials from all of its
+/// epochs, with which it would have done better.
 const BENEFIT: f64 = 1.0;
 
-/// The same for a backbone that is trained on with as many epochs as its recipe has, which is passed over only if it is
-/// clearly worse: on most data it is better than a head on the frozen one, and that weighs more than a few pictures do.
+/// The same for a backbone that is trained on with as many epochs as its recipe has, if the budget kept it from those or
+/// from all of its rounds: it is passed over only if it is clearly worse. On most data it is better than a head on the
+/// frozen one, and that weighs more than a few pictures do.
 ///
 /// # Source
 /// Kornblith et al., "Do better ImageNet models transfer better?", 2019; and our own figures, in `benches/NOTES.md`
@@ -93,10 +94,11 @@ impl Entry {
     /// Standard errors by which it is put in front of where it stands.
     pub fn benefit(&self) -> f64 {
         let usual = Settings::defaults(self.settings.family, self.settings.input_size).epochs;
-        match self.settings.family {
-            _ if !self.is_tried_in_part() => 0.0,
-            Family::FineTune if self.settings.epochs >= usual => BENEFIT_OF_TUNING,
-            _ => BENEFIT,
+        let is_whole_recipe = self.settings.family == Family::FineTune && self.settings.epochs >= usual;
+        match (self.is_tried_in_part(), is_whole_recipe) {
+            (true, true) => BENEFIT_OF_TUNING,
+            _ if self.effort < 1.0 => BENEFIT,
+            _ => 0.0,
         }
     }
 
@@ -195,8 +197,8 @@ fn means(judged: &[(f64, bool)]) -> (f64, f64) {
 ///
 /// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
 /// was asked about easy pictures only is in front of it only if it was better on them. One that the budget kept from all of
-/// its epochs, or of its rounds, gets the [benefit of doubt](Entry::benefit). And where rounds differ in their pictures,
-/// those that were tried most are compared as their [outlook](Entry::outlook) is.
+/// its epochs gets the [benefit of doubt](Entry::benefit). And where rounds differ in their pictures, those that were tried
+/// most are compared as their [outlook](Entry::outlook) is.
 pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
     let most = tried.iter().map(|&at| entries[at].rounds()).max();
@@ -253,14 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_with_a_part_of_its_epochs_or_rounds_gets_the_benefit_of_doubt() {
+    fn a_candidate_with_a_part_of_its_epochs_gets_the_benefit_of_doubt() {
         let schedule = schedule();
         let whole = entry(1, &[&[2.0, 2.0, 2.0, -1.0]], &schedule);
         let mut part = entry(2, &[&[0.5, 3.5, 3.5, -1.0]], &schedule);
         assert!(part.against(&whole, &schedule).advantage < 0.0);
         assert_eq!(ranking(&[part.clone(), whole.clone()], &schedule)[0], 1);
         let cut_short = Entry { is_cut_short: true, ..part.clone() };
-        assert_eq!(ranking(&[cut_short, whole.clone()], &schedule)[0], 0);
+        assert_eq!(ranking(&[cut_short.clone(), whole.clone()], &schedule)[0], 1, "it had all of its epochs");
+        let tuned = Entry { settings: Settings::defaults(Family::FineTune, 32), ..cut_short };
+        assert_eq!(ranking(&[tuned, whole.clone()], &schedule)[0], 0, "it has to be clearly worse");
         part.effort = 0.5;
         assert_eq!(ranking(&[part.clone(), whole.clone()], &schedule)[0], 0);
 

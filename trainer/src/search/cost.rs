@@ -7,7 +7,7 @@ use api::train::{Family, Settings};
 
 use crate::{export::CHECKED_PICTURES, family::Work};
 
-/// Multiply-adds a second of a network that only answers. The reference machine has two cores of about 2020.
+/// Multiply-adds a second of a network that only answers. The reference machine has two cores of about 2022.
 pub const ANSWERING_RATE: f64 = 60e9;
 
 /// Multiply-adds a second of a network that is trained, gradients counted. Small convolutions cannot fill the cores, and

@@ -4,6 +4,7 @@
   from the activations in front of the blocks on. Batch normalisation is folded into the convolutions on both sides.
 - cnn: the network from scratch for pictures of 28 pixels, on batches of 64, from bytes on; in PyTorch also with the
   channels last in memory.
+- separable_cnn: the same with depthwise and pointwise convolutions.
 
 A step is forward, backward, clipping and AdamW.
 
@@ -72,9 +73,36 @@ def cnn():
     return nn.Sequential(Pixels(), *body, *tail), torch.randint(0, 256, (64, 28, 28, 3), dtype=torch.uint8)
 
 
-def cnn_channels_last():
-    model, x = cnn()
+def separable(channels, out, stride):
+    return [Same(channels, channels, 3, stride, groups=channels), nn.ReLU(), Same(channels, out, 1), nn.ReLU()]
+
+
+class Residual(nn.Module):
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+
+def separable_cnn():
+    body = [Same(3, 32, 3, 2), nn.ReLU(), *separable(32, 64, 1), *separable(64, 128, 2)]
+    tail = [Residual(*separable(128, 128, 1)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, CLASSES)]
+    return nn.Sequential(Pixels(), *body, *tail), cnn()[1]
+
+
+def with_channels_last(make):
+    model, x = make()
     return model.to(memory_format=torch.channels_last), x
+
+
+def cnn_channels_last():
+    return with_channels_last(cnn)
+
+
+def separable_cnn_channels_last():
+    return with_channels_last(separable_cnn)
 
 
 def peer(make):
@@ -102,7 +130,9 @@ def ours(program, network):
 def main():
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(1)
-    for network, make in [("fine_tune", fine_tune), ("cnn", cnn), ("cnn", cnn_channels_last)]:
+    networks = [("fine_tune", fine_tune), ("cnn", cnn), ("cnn", cnn_channels_last)]
+    networks += [("separable_cnn", separable_cnn), ("separable_cnn", separable_cnn_channels_last)]
+    for network, make in networks:
         rows = [(ours(sys.argv[1], network), peer(make)) for _ in range(ROUNDS)]
         for name, at in [("best", 0), ("median", 1)]:
             here, there = (max(row[side][at] for row in rows) for side in (0, 1))

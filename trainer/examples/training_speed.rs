@@ -1,6 +1,6 @@
 //! Pictures per second of a training step; `benches/training.py` runs this beside PyTorch on the same networks.
 //!
-//! `ORT_DYLIB_PATH=… FOVEA_BACKBONES=… cargo run --release -p trainer --example training_speed -- fine_tune` (or `cnn`)
+//! `ORT_DYLIB_PATH=… FOVEA_BACKBONES=… cargo run --release -p trainer --example training_speed -- fine_tune` (or `cnn`, `separable_cnn`)
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -20,18 +20,19 @@ use trainer::{
 
 const N_CLASSES: i64 = 4;
 const STEPS: usize = 24;
-/// Side in pixels of the pictures for the network from scratch.
+/// Side in pixels of the pictures for networks from scratch.
 const SIDE: u32 = 28;
 
 fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
-        Some("cnn") => cnn(),
+        Some("cnn") => from_scratch(Family::Cnn),
+        Some("separable_cnn") => from_scratch(Family::SeparableCnn),
         _ => fine_tune(),
     }
 }
 
 fn settings(family: Family) -> Settings {
-    Settings { augmentation: Augmentation::None, ..Settings::defaults(family, SIDE) }
+    Settings { augmentation: Augmentation::None, clip_norm: 1.0, ..Settings::defaults(family, SIDE) }
 }
 
 fn labels(n: usize) -> Vec<u32> {
@@ -59,8 +60,8 @@ fn fine_tune() -> Result<()> {
     time(&settings, &Feed::Features { shape }, &network, &weights, &samples)
 }
 
-fn cnn() -> Result<()> {
-    let settings = Settings { batch_size: 64, input_size: SIDE, ..settings(Family::Cnn) };
+fn from_scratch(family: Family) -> Result<()> {
+    let settings = Settings { batch_size: 64, input_size: SIDE, ..settings(family) };
     let pixels = PixelInput { height: SIDE, width: SIDE, size: SIDE, mean: [127.5; 3], deviation: [64.0; 3] };
     let feed = Feed::Pixels { pixels, frozen: None };
     let network = recipe::network(&settings, &feed.shape(), N_CLASSES);

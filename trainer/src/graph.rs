@@ -172,12 +172,6 @@ impl Builder {
         self.op("Slice", &[x, &start, &end, &axis, &step], vec![])
     }
 
-    /// Both last axes the other way round.
-    pub fn half_turn(&mut self, x: &Value) -> Value {
-        let [start, end, axes, step] = [[-1; 2], [i64::MIN; 2], [-2, -1], [-1; 2]].map(|values| self.ints(&values));
-        self.op("Slice", &[x, &start, &end, &axes, &step], vec![])
-    }
-
     /// Sum over axes, which disappear.
     pub fn sum(&mut self, x: &Value, axes: &[i64]) -> Value {
         let axes = self.ints(axes);
@@ -194,12 +188,6 @@ impl Builder {
     pub fn clip(&mut self, x: &Value, least: f32, most: f32) -> Value {
         let (least, most) = (self.scalar(least), self.scalar(most));
         self.op("Clip", &[x, &least, &most], vec![])
-    }
-
-    /// Zeros around the values: an offset in front of each axis, then one behind each.
-    pub fn pad(&mut self, x: &Value, pads: &[i64]) -> Value {
-        let pads = self.ints(pads);
-        self.op("Pad", &[x, &pads], vec![])
     }
 
     /// The bytes of the model file.

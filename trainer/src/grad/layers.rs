@@ -11,8 +11,9 @@ use crate::{
     model::{Layer, Placed},
     onnx::{Attribute, BATCH, Element, float, int, ints},
     operators::{
-        CONVOLUTION_WEIGHT_GRADIENT, DEPTHWISE, DEPTHWISE_INPUT_GRADIENT, DEPTHWISE_WEIGHT_GRADIENT, DOMAIN, KERNEL,
-        MAX_POOL, MAX_POOL_GRADIENT, MOST, PADDING, RELU_GRADIENT, SIDES, STRIDE,
+        CONVOLUTION_INPUT_GRADIENT, CONVOLUTION_WEIGHT_GRADIENT, DEPTHWISE, DEPTHWISE_INPUT_GRADIENT,
+        DEPTHWISE_WEIGHT_GRADIENT, DOMAIN, KERNEL, MAX_POOL, MAX_POOL_GRADIENT, MOST, PADDING, RELU_GRADIENT, SIDES,
+        STRIDE,
     },
 };
 
@@ -120,7 +121,8 @@ fn channels_last_dims(dims: &[i64], n: i64) -> [i64; 4] {
 /// The attributes of our operations on a convolution.
 fn window(placed: &Placed, kernel: i64, stride: i64) -> Vec<Attribute> {
     let window = Window::of(&placed.input, kernel, stride);
-    vec![int(KERNEL, kernel), int(STRIDE, stride), ints(PADDING, &window.before)]
+    let sides = ints(SIDES, &placed.input[1..]);
+    vec![int(KERNEL, kernel), int(STRIDE, stride), ints(PADDING, &window.before), sides]
 }
 
 /// What one layer contributes on the way back.
@@ -162,17 +164,19 @@ pub(super) fn backward(
             let x = x.in_order(graph, Order::ChannelsFirst);
             let gradient = gradient.into_order(graph, Order::ChannelsFirst);
             let (values, attributes) = ([&x, &gradient], window(placed, kernel, stride));
-            let parameters: [Value; 2] = graph.ops_of(DOMAIN, CONVOLUTION_WEIGHT_GRADIENT, &values, attributes);
-            let input = wants_input.then(|| Laid::new(conv_input_gradient(graph, placed, &gradient, kernel, stride)));
-            Backward { parameters: parameters.into(), inputs: input.map(|g| (0, g)).into_iter().collect() }
+            let parameters: [Value; 2] = graph.ops_of(DOMAIN, CONVOLUTION_WEIGHT_GRADIENT, &values, attributes.clone());
+            let input = wants_input.then(|| {
+                let values = [&gradient, &placed.weight()];
+                (0, Laid::new(graph.op_of(DOMAIN, CONVOLUTION_INPUT_GRADIENT, &values, attributes)))
+            });
+            Backward { parameters: parameters.into(), inputs: input.into_iter().collect() }
         }
         Layer::Depthwise { kernel, stride } => {
             let x = x.in_order(graph, Order::ChannelsLast);
             let gradient = gradient.into_order(graph, Order::ChannelsLast);
-            let (values, mut attributes) = ([&x, &gradient], window(placed, kernel, stride));
+            let (values, attributes) = ([&x, &gradient], window(placed, kernel, stride));
             let parameters: [Value; 2] = graph.ops_of(DOMAIN, DEPTHWISE_WEIGHT_GRADIENT, &values, attributes.clone());
             let input = wants_input.then(|| {
-                attributes.push(ints(SIDES, &placed.input[1..]));
                 let values = [&gradient, &placed.weight()];
                 (0, Laid::channels_last(graph.op_of(DOMAIN, DEPTHWISE_INPUT_GRADIENT, &values, attributes)))
             });
@@ -226,25 +230,4 @@ fn pointwise(graph: &mut Builder, placed: &Placed, x: &Laid, gradient: Laid, wan
         (0, Laid::channels_last(graph.reshape(&input, &channels_last_dims(&placed.input, n))))
     });
     Backward { parameters: vec![weight, bias], inputs: inputs.into_iter().collect() }
-}
-
-/// Gradient of a convolution's input.
-fn conv_input_gradient(graph: &mut Builder, placed: &Placed, gradient: &Value, kernel: i64, stride: i64) -> Value {
-    let window = Window::of(&placed.input, kernel, stride);
-    if stride == 1 {
-        // The same as below, as a convolution with the kernels turned by half a turn, which is faster.
-        let turned = graph.half_turn(&placed.weight());
-        let turned = graph.transpose(&turned, &[1, 0, 2, 3]);
-        let beyond = |padding: [i64; 2]| padding.map(|zeros| kernel - 1 - zeros);
-        let window = Window { before: beyond(window.before), after: beyond(window.after), ..window };
-        return graph.op("Conv", &[gradient, &turned], window.attributes(1, 1));
-    }
-    let mut attributes = window.attributes(stride, 1);
-    // Rows and columns at the end that no output looked at.
-    let left = [0, 1].map(|axis| {
-        let padding = window.before[axis] + window.after[axis];
-        placed.input[axis + 1] - ((placed.output[axis + 1] - 1) * stride + kernel - padding)
-    });
-    attributes.push(ints("output_padding", &left));
-    graph.op("ConvTranspose", &[gradient, &placed.weight()], attributes)
 }

@@ -1,14 +1,19 @@
-//! The gradient of a convolution's weights, for which ONNX has no operation.
+//! The gradients of a convolution, as products of matrices for one picture after another, which a core's own cache holds.
+//! ONNX has no operation for that of the weights, and ONNX Runtime none that is fast with weights that change.
 
-use std::sync::Mutex;
+use std::{ops::Range, sync::Mutex};
 
-use ndarray::{Array2, ArrayView2, linalg::general_mat_mul, s};
+use multiversion::multiversion;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, linalg::general_mat_mul, s};
 use ort::{
     Result,
     operator::{ComputeContext, Kernel, KernelContext},
 };
 
-use super::{PARTS, locked, of_the_same, output, value, window::Window};
+use super::{
+    PARTS, fill, four, locked, of_the_same, output, value,
+    window::{SIDES, Window, ints},
+};
 
 /// The gradients of a convolution's weights and offsets.
 ///
@@ -19,6 +24,16 @@ use super::{PARTS, locked, of_the_same, output, value, window::Window};
 /// - inputs: what went in `[n, c, h, w]`; the gradient of what came out `[n, f, oh, ow]`
 /// - outputs: of the weights `[f, c, kernel, kernel]`; of the offsets `[f]`
 pub const CONVOLUTION_WEIGHT_GRADIENT: &str = "ConvolutionWeightGradient";
+
+/// The gradient of what went in.
+///
+/// # Attributes
+/// the same; [`SIDES`](super::SIDES)
+///
+/// # Shapes
+/// - inputs: the gradient of what came out `[n, f, oh, ow]`; weights `[f, c, kernel, kernel]`
+/// - output: `[n, c, h, w]`
+pub const CONVOLUTION_INPUT_GRADIENT: &str = "ConvolutionInputGradient";
 
 /// Values of windows that are laid side by side at a time: what a core's own cache holds.
 const AT_ONCE: usize = 1 << 16;
@@ -42,7 +57,7 @@ impl Kernel for WeightGradient {
         let [[n, channels, height, width], [_, filters, rows, columns]] = of_the_same(x_dims, dims)?;
         let shape = Shape { window: self.window, channels, height, width, filters, rows, columns };
 
-        let some = n.div_ceil(PARTS);
+        let (some, runs) = (n.div_ceil(PARTS), shape.runs());
         let parts = &self.parts[..n.div_ceil(some)];
         context.par_for(parts.len(), 0, |at| {
             let mut part = locked(&parts[at]);
@@ -50,7 +65,7 @@ impl Kernel for WeightGradient {
             let x = x.chunks_exact(shape.values()).skip(at * some);
             let gradient = gradient.chunks_exact(shape.gradients()).skip(at * some);
             for (x, gradient) in x.zip(gradient).take(some) {
-                part.add(&shape, x, gradient);
+                part.add(&shape, &runs, x, gradient);
             }
         })?;
 
@@ -63,6 +78,90 @@ impl Kernel for WeightGradient {
         parts[1..].iter().for_each(|part| sums.add_part(&locked(part)));
         sums.give(&shape, weight, bias);
         Ok(())
+    }
+}
+
+pub struct InputGradient {
+    window: Window,
+    sides: [usize; 2],
+    /// Kept from step to step, for their memory's sake: one for each part of the pictures.
+    spread: Vec<Mutex<Spread>>,
+}
+
+impl InputGradient {
+    pub fn new(context: &KernelContext) -> Result<Self> {
+        let spread = (0..PARTS).map(|_| Mutex::default()).collect();
+        Ok(Self { window: Window::of(context)?, sides: ints(context, SIDES)?, spread })
+    }
+}
+
+impl Kernel for InputGradient {
+    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
+        let (gradient, weight) = (value(context, 0)?, value(context, 1)?);
+        let ((dims, gradient), (weight_dims, weight)) =
+            (gradient.try_extract_tensor::<f32>()?, weight.try_extract_tensor::<f32>()?);
+        let ([n, filters, rows, columns], [_, channels, ..]) = (four(dims)?, four(weight_dims)?);
+        let [height, width] = self.sides;
+        let shape = Shape { window: self.window, channels, height, width, filters, rows, columns };
+        let weight = shape.with_channels_last(weight);
+        let mut input = output(context, 0, &[n, channels, height, width].map(|size| size as i64))?;
+        let (_, input) = input.try_extract_tensor_mut::<f32>()?;
+        let (some, runs) = (n.div_ceil(PARTS), shape.runs());
+        fill(context, input, shape.values(), |first, input| {
+            let mut spread = locked(&self.spread[first / some]);
+            let gradient = gradient.chunks_exact(shape.gradients()).skip(first);
+            for (input, gradient) in input.chunks_exact_mut(shape.values()).zip(gradient) {
+                spread.picture(&shape, &runs, gradient, &weight, input);
+            }
+        })
+    }
+}
+
+/// One picture's gradients on their way back to what outputs looked at.
+#[derive(Default)]
+struct Spread {
+    /// What each output of some rows gives to what it looked at: `[outputs, kernel · kernel · channels]`.
+    windows: Vec<f32>,
+    /// What came together, padding included: `[height, width, channels]`.
+    padded: Vec<f32>,
+}
+
+impl Spread {
+    /// Works out one picture's; see [`Shape::runs`].
+    ///
+    /// # Shapes
+    /// - `gradient`: `[filters, rows, columns]`
+    /// - `weight`: `[filters, kernel · kernel · channels]`
+    /// - `input`: `[channels, height, width]`
+    fn picture(&mut self, shape: &Shape, runs: &[usize], gradient: &[f32], weight: &Array2<f32>, input: &mut [f32]) {
+        let [height, width] = shape.padded();
+        self.padded.clear();
+        self.padded.resize(height * width * shape.channels, 0.0);
+        let gradient = shape.by_filter(gradient);
+        for rows in shape.some_rows() {
+            let outputs = rows.start * shape.columns..rows.end * shape.columns;
+            self.windows.resize(outputs.len() * shape.looked_at(), 0.0);
+            let mut windows = ArrayViewMut2::from_shape((outputs.len(), shape.looked_at()), &mut self.windows)
+                .expect("a window for each output");
+            general_mat_mul(1.0, &gradient.slice(s![.., outputs.clone()]).t(), weight, 0.0, &mut windows);
+            let runs = &runs[outputs.start * shape.window.kernel..];
+            add(&self.windows, runs, shape.window.kernel * shape.channels, &mut self.padded);
+        }
+        input.fill(0.0);
+        for (channel, plane) in input.chunks_exact_mut(shape.height * shape.width).enumerate() {
+            for (row, values) in plane.chunks_exact_mut(shape.width).enumerate() {
+                let sums = shape.places(row, channel).map(|place| self.padded[place]);
+                values.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum);
+            }
+        }
+    }
+}
+
+/// Adds values, so many for each of these places and the ones behind it.
+#[multiversion(targets("x86_64+avx2"))]
+fn add(values: &[f32], places: &[usize], run: usize, sums: &mut [f32]) {
+    for (&first, values) in places.iter().zip(values.chunks_exact(run)) {
+        sums[first..first + run].iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
     }
 }
 
@@ -90,6 +189,47 @@ impl Shape {
     /// Values that one output looks at.
     fn looked_at(&self) -> usize {
         self.window.kernel * self.window.kernel * self.channels
+    }
+
+    /// One picture's gradients: `[filters, outputs]`.
+    fn by_filter<'g>(&self, gradient: &'g [f32]) -> ArrayView2<'g, f32> {
+        let shape = (self.filters, self.rows * self.columns);
+        ArrayView2::from_shape(shape, gradient).expect("as many gradients as the shape has")
+    }
+
+    /// The rows of outputs, as many at a time as the cache has room for what they look at.
+    fn some_rows(self) -> impl Iterator<Item = Range<usize>> {
+        let at_once = (AT_ONCE / (self.columns * self.looked_at())).max(1);
+        (0..self.rows).step_by(at_once).map(move |top| top..self.rows.min(top + at_once))
+    }
+
+    /// Where, in a padded picture with its channels last, each output looks at: the first place of each row of its kernel.
+    fn runs(&self) -> Vec<usize> {
+        let (Window { kernel, stride, .. }, [_, width]) = (self.window, self.padded());
+        let outputs =
+            (0..self.rows).flat_map(|row| (0..self.columns).map(move |column| (row * stride, column * stride)));
+        let run = |row: usize, column: usize| (row * width + column) * self.channels;
+        outputs.flat_map(|(row, column)| (row..row + kernel).map(move |row| run(row, column))).collect()
+    }
+
+    /// Where, in a padded picture with its channels last, a channel's row lies: nowhere if nothing looks at it.
+    fn places(self, row: usize, channel: usize) -> impl Iterator<Item = usize> {
+        let ([height, width], [above, left]) = (self.padded(), self.window.padding);
+        let columns = if row + above < height { self.width.min(width.saturating_sub(left)) } else { 0 };
+        let first = ((row + above) * width + left) * self.channels + channel;
+        (first..).step_by(self.channels).take(columns)
+    }
+
+    /// Where ONNX has a filter's weight, channels in front of the kernel's places, that lies here with channels last.
+    fn channel_first(&self, at: usize) -> usize {
+        let (place, channel) = (at / self.channels, at % self.channels);
+        channel * self.window.kernel * self.window.kernel + place
+    }
+
+    /// Weights `[filters, channels, kernel, kernel]` as `[filters, kernel · kernel · channels]`.
+    fn with_channels_last(&self, weight: &[f32]) -> Array2<f32> {
+        let of = |(filter, at)| weight[filter * self.looked_at() + self.channel_first(at)];
+        Array2::from_shape_fn((self.filters, self.looked_at()), of)
     }
 
     /// Height and width of all that outputs look at.
@@ -121,23 +261,25 @@ impl Part {
         }
     }
 
-    /// Adds one picture's gradients.
+    /// Adds one picture's gradients; see [`Shape::runs`].
     ///
     /// # Shapes
     /// - `x`: `[channels, height, width]`
     /// - `gradient`: `[filters, rows, columns]`
-    fn add(&mut self, shape: &Shape, x: &[f32], gradient: &[f32]) {
+    fn add(&mut self, shape: &Shape, runs: &[usize], x: &[f32], gradient: &[f32]) {
         self.pad(shape, x);
-        let gradient = ArrayView2::from_shape((shape.filters, shape.rows * shape.columns), gradient)
-            .expect("as many gradients as the shape has");
+        let gradient = shape.by_filter(gradient);
         for (sum, gradient) in self.bias.iter_mut().zip(gradient.rows()) {
             *sum += gradient.sum();
         }
-        let at_once = (AT_ONCE / (shape.columns * shape.looked_at())).max(1);
-        for top in (0..shape.rows).step_by(at_once) {
-            let bottom = shape.rows.min(top + at_once);
-            self.look(shape, top, bottom);
-            let outputs = top * shape.columns..bottom * shape.columns;
+        let run = shape.window.kernel * shape.channels;
+        for rows in shape.some_rows() {
+            let outputs = rows.start * shape.columns..rows.end * shape.columns;
+            self.windows.resize(outputs.len() * shape.looked_at(), 0.0);
+            let runs = &runs[outputs.start * shape.window.kernel..];
+            for (&first, window) in runs.iter().zip(self.windows.chunks_exact_mut(run)) {
+                window.copy_from_slice(&self.padded[first..first + run]);
+            }
             let windows = ArrayView2::from_shape((outputs.len(), shape.looked_at()), &self.windows)
                 .expect("a window for each output");
             general_mat_mul(1.0, &gradient.slice(s![.., outputs]), &windows, 1.0, &mut self.weight);
@@ -146,31 +288,9 @@ impl Part {
 
     /// Lays a picture out with its channels last, so that what a row of a kernel looks at lies side by side.
     fn pad(&mut self, shape: &Shape, x: &[f32]) {
-        let ([height, width], [above, left]) = (shape.padded(), shape.window.padding);
-        let rows = shape.height.min(height.saturating_sub(above));
-        let columns = shape.width.min(width.saturating_sub(left));
         for (channel, plane) in x.chunks_exact(shape.height * shape.width).enumerate() {
-            for (row, values) in plane.chunks_exact(shape.width).take(rows).enumerate() {
-                let first = (row + above) * width + left;
-                let places = self.padded[first * shape.channels..].iter_mut().skip(channel).step_by(shape.channels);
-                places.zip(&values[..columns]).for_each(|(place, value)| *place = *value);
-            }
-        }
-    }
-
-    /// Copies what these rows of outputs look at.
-    fn look(&mut self, shape: &Shape, top: usize, bottom: usize) {
-        let Window { kernel, stride, .. } = shape.window;
-        let [_, width] = shape.padded();
-        let run = kernel * shape.channels;
-        self.windows.resize((bottom - top) * shape.columns * shape.looked_at(), 0.0);
-        let mut windows = self.windows.chunks_exact_mut(run);
-        for row in top..bottom {
-            for column in 0..shape.columns {
-                for (line, window) in (row * stride..).zip(windows.by_ref().take(kernel)) {
-                    let first = (line * width + column * stride) * shape.channels;
-                    window.copy_from_slice(&self.padded[first..first + run]);
-                }
+            for (row, values) in plane.chunks_exact(shape.width).enumerate() {
+                shape.places(row, channel).zip(values).for_each(|(place, value)| self.padded[place] = *value);
             }
         }
     }
@@ -183,11 +303,9 @@ impl Part {
     /// Gives the sums, with channels in front of the kernel's places as ONNX has them.
     fn give(&self, shape: &Shape, weight: &mut [f32], bias: &mut [f32]) {
         bias.copy_from_slice(&self.bias);
-        let places = shape.window.kernel * shape.window.kernel;
         for (into, sums) in weight.chunks_exact_mut(shape.looked_at()).zip(self.weight.rows()) {
             for (at, sum) in sums.iter().enumerate() {
-                let (place, channel) = (at / shape.channels, at % shape.channels);
-                into[channel * places + place] = *sum;
+                into[shape.channel_first(at)] = *sum;
             }
         }
     }
@@ -197,29 +315,33 @@ impl Part {
 mod tests {
     use super::*;
 
-    /// By definition: each weight gets every gradient times the value that it was multiplied with.
-    fn expected(shape: &Shape, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+    /// Calls with a weight, an output of its filter, and a value that was multiplied with it for that output.
+    fn meetings(shape: &Shape, mut meet: impl FnMut(usize, usize, usize)) {
         let Window { kernel, stride, padding: [above, left] } = shape.window;
-        let mut weight = vec![];
-        for filter in 0..shape.filters {
-            for place in 0..shape.channels * kernel * kernel {
-                let (channel, down, right) = (place / (kernel * kernel), place / kernel % kernel, place % kernel);
-                let mut sum = 0.0;
-                for output in 0..shape.rows * shape.columns {
-                    let y = (output / shape.columns * stride + down).checked_sub(above);
-                    let x_at = (output % shape.columns * stride + right).checked_sub(left);
-                    if let (Some(y), Some(x_at)) = (y, x_at)
-                        && y < shape.height
-                        && x_at < shape.width
-                    {
-                        let value = x[(channel * shape.height + y) * shape.width + x_at];
-                        sum += gradient[filter * shape.rows * shape.columns + output] * value;
-                    }
+        for weight in 0..shape.filters * shape.looked_at() {
+            let (filter, place) = (weight / shape.looked_at(), weight % shape.looked_at());
+            let (channel, down, right) = (place / (kernel * kernel), place / kernel % kernel, place % kernel);
+            for output in 0..shape.rows * shape.columns {
+                let y = (output / shape.columns * stride + down).wrapping_sub(above);
+                let x = (output % shape.columns * stride + right).wrapping_sub(left);
+                if y < shape.height && x < shape.width {
+                    let value = (channel * shape.height + y) * shape.width + x;
+                    meet(weight, filter * shape.rows * shape.columns + output, value);
                 }
-                weight.push(sum);
             }
         }
-        weight
+    }
+
+    fn expected(shape: &Shape, x: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let mut weights = vec![0.0; shape.filters * shape.looked_at()];
+        meetings(shape, |weight, output, value| weights[weight] += gradient[output] * x[value]);
+        weights
+    }
+
+    fn expected_input(shape: &Shape, gradient: &[f32], weights: &[f32]) -> Vec<f32> {
+        let mut input = vec![0.0; shape.values()];
+        meetings(shape, |weight, output, value| input[value] += gradient[output] * weights[weight]);
+        input
     }
 
     fn numbers(n: usize, seed: usize) -> Vec<f32> {
@@ -245,12 +367,12 @@ mod tests {
             let mut parts = [Part::default(), Part::default()];
             let before = Shape { filters: 9, channels: 2, ..shape };
             parts[0].start(&before);
-            parts[0].add(&before, &numbers(before.values(), 3), &numbers(before.gradients(), 4));
+            parts[0].add(&before, &before.runs(), &numbers(before.values(), 3), &numbers(before.gradients(), 4));
             for part in &mut parts {
                 part.start(&shape);
-                part.add(&shape, &pictures[0].0, &pictures[0].1);
+                part.add(&shape, &shape.runs(), &pictures[0].0, &pictures[0].1);
             }
-            parts[0].add(&shape, &pictures[1].0, &pictures[1].1);
+            parts[0].add(&shape, &shape.runs(), &pictures[1].0, &pictures[1].1);
             let [mut sums, other] = parts;
             sums.add_part(&other);
             let (mut weight, mut bias) = (vec![9.0; shape.filters * shape.looked_at()], vec![9.0; shape.filters]);
@@ -260,6 +382,13 @@ mod tests {
             for ((got, first), second) in weight.iter().zip(first).zip(second) {
                 assert_eq!(*got, 2.0 * first + second, "{height} by {width}");
             }
+            let weight = numbers(shape.filters * shape.looked_at(), 7);
+            let (mut spread, mut input) = (Spread::default(), vec![9.0; shape.values()]);
+            for _ in 0..2 {
+                spread.picture(&shape, &shape.runs(), &pictures[0].1, &shape.with_channels_last(&weight), &mut input);
+            }
+            assert_eq!(input, expected_input(&shape, &pictures[0].1, &weight), "{height} by {width}");
+
             for (filter, got) in bias.iter().enumerate() {
                 let of = |values: &[f32]| -> f32 {
                     values.chunks_exact(rows * columns).nth(filter).expect("a plane per filter").iter().sum()

@@ -11,7 +11,7 @@ use ort::{
 
 use super::{
     PARTS, fill, four, locked, of_the_same, output, value,
-    window::{Meetings, Window, ints},
+    window::{Meetings, SIDES, Window, ints},
 };
 
 /// A depthwise convolution, padded so that a side of `n` becomes `⌈n / stride⌉`.
@@ -27,7 +27,7 @@ pub const DEPTHWISE: &str = "Depthwise";
 /// The gradient of what went in.
 ///
 /// # Attributes
-/// those of the convolution; [`SIDES`]
+/// those of the convolution; [`SIDES`](super::SIDES)
 ///
 /// # Shapes
 /// - inputs: the gradient of what came out `[n, oh, ow, c]`; weights `[c, 1, kernel, kernel]`
@@ -43,9 +43,6 @@ pub const DEPTHWISE_INPUT_GRADIENT: &str = "DepthwiseInputGradient";
 /// - inputs: what went in `[n, h, w, c]`; the gradient of what came out `[n, oh, ow, c]`
 /// - outputs: of the weights `[c, 1, kernel, kernel]`; of the offsets `[c]`
 pub const DEPTHWISE_WEIGHT_GRADIENT: &str = "DepthwiseWeightGradient";
-
-/// Height and width of what went in: two ints.
-pub const SIDES: &str = "sides";
 
 /// Channels that are worked on at once: as many as a processor's registers hold of them.
 const LANES: usize = 32;

@@ -18,11 +18,11 @@ use ort::{
 };
 
 pub use self::{
-    convolution::CONVOLUTION_WEIGHT_GRADIENT,
-    depthwise::{DEPTHWISE, DEPTHWISE_INPUT_GRADIENT, DEPTHWISE_WEIGHT_GRADIENT, SIDES},
+    convolution::{CONVOLUTION_INPUT_GRADIENT, CONVOLUTION_WEIGHT_GRADIENT},
+    depthwise::{DEPTHWISE, DEPTHWISE_INPUT_GRADIENT, DEPTHWISE_WEIGHT_GRADIENT},
     max_pool::{MAX_POOL, MAX_POOL_GRADIENT},
     relu::{MOST, RELU_GRADIENT},
-    window::{KERNEL, PADDING, STRIDE},
+    window::{KERNEL, PADDING, SIDES, STRIDE},
 };
 
 /// The domain of our operations.
@@ -40,6 +40,12 @@ pub fn domain() -> Result<OperatorDomain> {
         inputs: 2,
         outputs: 2,
         kernel: convolution::WeightGradient::new,
+    })?;
+    let domain = domain.add(Operation {
+        name: CONVOLUTION_INPUT_GRADIENT,
+        inputs: 2,
+        outputs: 1,
+        kernel: convolution::InputGradient::new,
     })?;
     let domain = domain.add(Operation { name: DEPTHWISE, inputs: 3, outputs: 1, kernel: depthwise::Forward::new })?;
     let domain = domain.add(Operation {

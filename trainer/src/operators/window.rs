@@ -10,6 +10,8 @@ pub const KERNEL: &str = "kernel";
 pub const STRIDE: &str = "stride";
 /// Zeros above and to the left of what goes in: two ints. As many follow below and to the right as the outputs need.
 pub const PADDING: &str = "padding";
+/// Height and width of what goes in: two ints.
+pub const SIDES: &str = "sides";
 
 /// A convolution's attributes.
 #[derive(Clone, Copy, Debug)]

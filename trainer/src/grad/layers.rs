@@ -160,25 +160,17 @@ pub(super) fn backward(
             Backward { parameters: vec![weight, bias], inputs: input.map(|g| (0, g)).into_iter().collect() }
         }
         Layer::Conv { kernel: 1, stride: 1, .. } => pointwise(graph, placed, x, gradient, wants_input, kind.n),
-        Layer::Conv { kernel, stride, .. } => {
-            let x = x.in_order(graph, Order::ChannelsFirst);
-            let gradient = gradient.into_order(graph, Order::ChannelsFirst);
-            let (values, attributes) = ([&x, &gradient], window(placed, kernel, stride));
-            let parameters: [Value; 2] = graph.ops_of(DOMAIN, CONVOLUTION_WEIGHT_GRADIENT, &values, attributes.clone());
+        Layer::Conv { kernel, stride, .. } | Layer::Depthwise { kernel, stride } => {
+            let (order, of_weights, of_input) = match placed.layer {
+                Layer::Depthwise { .. } => (Order::ChannelsLast, DEPTHWISE_WEIGHT_GRADIENT, DEPTHWISE_INPUT_GRADIENT),
+                _ => (Order::ChannelsFirst, CONVOLUTION_WEIGHT_GRADIENT, CONVOLUTION_INPUT_GRADIENT),
+            };
+            let (x, gradient) = (x.in_order(graph, order), gradient.into_order(graph, order));
+            let attributes = window(placed, kernel, stride);
+            let parameters: [Value; 2] = graph.ops_of(DOMAIN, of_weights, &[&x, &gradient], attributes.clone());
             let input = wants_input.then(|| {
-                let values = [&gradient, &placed.weight()];
-                (0, Laid::new(graph.op_of(DOMAIN, CONVOLUTION_INPUT_GRADIENT, &values, attributes)))
-            });
-            Backward { parameters: parameters.into(), inputs: input.into_iter().collect() }
-        }
-        Layer::Depthwise { kernel, stride } => {
-            let x = x.in_order(graph, Order::ChannelsLast);
-            let gradient = gradient.into_order(graph, Order::ChannelsLast);
-            let (values, attributes) = ([&x, &gradient], window(placed, kernel, stride));
-            let parameters: [Value; 2] = graph.ops_of(DOMAIN, DEPTHWISE_WEIGHT_GRADIENT, &values, attributes.clone());
-            let input = wants_input.then(|| {
-                let values = [&gradient, &placed.weight()];
-                (0, Laid::channels_last(graph.op_of(DOMAIN, DEPTHWISE_INPUT_GRADIENT, &values, attributes)))
+                let value = graph.op_of(DOMAIN, of_input, &[&gradient, &placed.weight()], attributes);
+                (0, Laid { value, order })
             });
             Backward { parameters: parameters.into(), inputs: input.into_iter().collect() }
         }

@@ -1,7 +1,7 @@
 //! The gradients of a convolution, as products of matrices for one picture after another, which a core's own cache holds.
 //! ONNX has no operation for that of the weights, and ONNX Runtime none that is fast with weights that change.
 
-use std::{ops::Range, sync::Mutex};
+use std::ops::Range;
 
 use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, linalg::general_mat_mul, s};
@@ -11,7 +11,7 @@ use ort::{
 };
 
 use super::{
-    PARTS, fill, four, locked, of_the_same, output, value,
+    Parts, fill_with, four, of_the_same, output, value,
     window::{SIDES, Window, ints},
 };
 
@@ -40,13 +40,12 @@ const AT_ONCE: usize = 1 << 16;
 
 pub struct WeightGradient {
     window: Window,
-    /// Kept from step to step, for their memory's sake.
-    parts: Vec<Mutex<Part>>,
+    parts: Parts<Part>,
 }
 
 impl WeightGradient {
     pub fn new(context: &KernelContext) -> Result<Self> {
-        Ok(Self { window: Window::of(context)?, parts: (0..PARTS).map(|_| Mutex::default()).collect() })
+        Ok(Self { window: Window::of(context)?, parts: Parts::default() })
     }
 }
 
@@ -57,25 +56,25 @@ impl Kernel for WeightGradient {
         let [[n, channels, height, width], [_, filters, rows, columns]] = of_the_same(x_dims, dims)?;
         let shape = Shape { window: self.window, channels, height, width, filters, rows, columns };
 
-        let (some, runs) = (n.div_ceil(PARTS), shape.runs());
-        let parts = &self.parts[..n.div_ceil(some)];
-        context.par_for(parts.len(), 0, |at| {
-            let mut part = locked(&parts[at]);
-            part.start(&shape);
-            let x = x.chunks_exact(shape.values()).skip(at * some);
-            let gradient = gradient.chunks_exact(shape.gradients()).skip(at * some);
-            for (x, gradient) in x.zip(gradient).take(some) {
-                part.add(&shape, &runs, x, gradient);
-            }
-        })?;
+        let runs = shape.runs();
+        let (x, gradient) = (x.chunks_exact(shape.values()), gradient.chunks_exact(shape.gradients()));
+        let sums = self.parts.sum(
+            context,
+            n,
+            |part, pictures| {
+                part.start(&shape);
+                for (x, gradient) in x.clone().zip(gradient.clone()).take(pictures.end).skip(pictures.start) {
+                    part.add(&shape, &runs, x, gradient);
+                }
+            },
+            Part::add_part,
+        )?;
 
         let kernel = self.window.kernel as i64;
         let mut weight = output(context, 0, &[dims[1], x_dims[1], kernel, kernel])?;
         let mut bias = output(context, 1, &[dims[1]])?;
         let (_, weight) = weight.try_extract_tensor_mut::<f32>()?;
         let (_, bias) = bias.try_extract_tensor_mut::<f32>()?;
-        let mut sums = locked(&parts[0]);
-        parts[1..].iter().for_each(|part| sums.add_part(&locked(part)));
         sums.give(&shape, weight, bias);
         Ok(())
     }
@@ -84,14 +83,12 @@ impl Kernel for WeightGradient {
 pub struct InputGradient {
     window: Window,
     sides: [usize; 2],
-    /// Kept from step to step, for their memory's sake: one for each part of the pictures.
-    spread: Vec<Mutex<Spread>>,
+    spread: Parts<Spread>,
 }
 
 impl InputGradient {
     pub fn new(context: &KernelContext) -> Result<Self> {
-        let spread = (0..PARTS).map(|_| Mutex::default()).collect();
-        Ok(Self { window: Window::of(context)?, sides: ints(context, SIDES)?, spread })
+        Ok(Self { window: Window::of(context)?, sides: ints(context, SIDES)?, spread: Parts::default() })
     }
 }
 
@@ -106,9 +103,8 @@ impl Kernel for InputGradient {
         let weight = shape.with_channels_last(weight);
         let mut input = output(context, 0, &[n, channels, height, width].map(|size| size as i64))?;
         let (_, input) = input.try_extract_tensor_mut::<f32>()?;
-        let (some, runs) = (n.div_ceil(PARTS), shape.runs());
-        fill(context, input, shape.values(), |first, input| {
-            let mut spread = locked(&self.spread[first / some]);
+        let runs = shape.runs();
+        fill_with(&self.spread, context, input, shape.values(), |spread, first, input| {
             let gradient = gradient.chunks_exact(shape.gradients()).skip(first);
             for (input, gradient) in input.chunks_exact_mut(shape.values()).zip(gradient) {
                 spread.picture(&shape, &runs, gradient, &weight, input);

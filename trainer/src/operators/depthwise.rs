@@ -1,7 +1,7 @@
 //! Depthwise convolutions and their gradients, with channels last: what many channels do lies side by side, and is done at
 //! once. With weights that change from step to step ONNX Runtime loops over the channels, ten to fifty times as slow.
 
-use std::{ops::Range, sync::Mutex};
+use std::ops::Range;
 
 use multiversion::multiversion;
 use ort::{
@@ -10,7 +10,7 @@ use ort::{
 };
 
 use super::{
-    PARTS, fill, four, locked, of_the_same, output, value,
+    Parts, fill, four, of_the_same, output, value,
     window::{Meetings, SIDES, Window, ints},
 };
 
@@ -185,8 +185,7 @@ impl Sum<'_> {
 
 pub struct WeightGradient {
     window: Window,
-    /// Kept from step to step, for their memory's sake.
-    parts: Vec<Mutex<Part>>,
+    parts: Parts<Part>,
 }
 
 /// What some of the pictures come to.
@@ -204,7 +203,7 @@ struct Part {
 
 impl WeightGradient {
     pub fn new(context: &KernelContext) -> Result<Self> {
-        Ok(Self { window: Window::of(context)?, parts: (0..PARTS).map(|_| Mutex::default()).collect() })
+        Ok(Self { window: Window::of(context)?, parts: Parts::default() })
     }
 }
 
@@ -220,24 +219,24 @@ impl Kernel for WeightGradient {
         };
         let (down, across) = (through(0), through(1));
         let products = Products { window: self.window, channels, sides, outputs, down, across };
-        let some = n.div_ceil(PARTS);
-        let parts = &self.parts[..n.div_ceil(some)];
-        context.par_for(parts.len(), 0, |at| {
-            let mut part = locked(&parts[at]);
-            part.start(&products);
-            let x = x.chunks_exact(height * width * channels).skip(at * some);
-            let gradient = gradient.chunks_exact(rows * columns * channels).skip(at * some);
-            for (x, gradient) in x.zip(gradient).take(some) {
-                multiply(&products, x, gradient, &mut part);
-            }
-        })?;
+        let x = x.chunks_exact(height * width * channels);
+        let gradient = gradient.chunks_exact(rows * columns * channels);
+        let sums = self.parts.sum(
+            context,
+            n,
+            |part, pictures| {
+                part.start(&products);
+                for (x, gradient) in x.clone().zip(gradient.clone()).take(pictures.end).skip(pictures.start) {
+                    multiply(&products, x, gradient, part);
+                }
+            },
+            Part::add,
+        )?;
 
         let kernel = self.window.kernel;
         let mut weight = output(context, 0, &[channels as i64, 1, kernel as i64, kernel as i64])?;
         let mut bias = output(context, 1, &[channels as i64])?;
         let ((_, weight), (_, bias)) = (weight.try_extract_tensor_mut::<f32>()?, bias.try_extract_tensor_mut::<f32>()?);
-        let mut sums = locked(&parts[0]);
-        parts[1..].iter().for_each(|part| sums.add(&locked(part)));
         bias.copy_from_slice(&sums.bias);
         unpack(&sums.weight, channels, kernel, weight);
         Ok(())

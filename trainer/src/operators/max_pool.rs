@@ -71,9 +71,9 @@ fn max_pool(x: &[f32], width: usize, output: &mut [f32]) {
     }
 }
 
-/// The first of both where they are equal. A number that is none goes on into the loss, which is looked at.
+/// In one instruction, as `f32::max` with its rule for numbers that are none is not.
 fn greater(a: f32, b: f32) -> f32 {
-    if a >= b { a } else { b }
+    if a > b { a } else { b }
 }
 
 /// Gives each pixel that is the greatest of its four, the first of them where several are, the gradient of that maximum,

@@ -9,7 +9,10 @@ mod max_pool;
 mod relu;
 mod window;
 
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    ops::Range,
+    sync::{Mutex, MutexGuard},
+};
 
 use ort::{
     Error, Result,
@@ -34,36 +37,15 @@ const PARTS: usize = 16;
 
 /// The operations, for one session.
 pub fn domain() -> Result<OperatorDomain> {
-    let domain = OperatorDomain::new(DOMAIN)?;
-    let domain = domain.add(Operation {
-        name: CONVOLUTION_WEIGHT_GRADIENT,
-        inputs: 2,
-        outputs: 2,
-        kernel: convolution::WeightGradient::new,
-    })?;
-    let domain = domain.add(Operation {
-        name: CONVOLUTION_INPUT_GRADIENT,
-        inputs: 2,
-        outputs: 1,
-        kernel: convolution::InputGradient::new,
-    })?;
-    let domain = domain.add(Operation { name: DEPTHWISE, inputs: 3, outputs: 1, kernel: depthwise::Forward::new })?;
-    let domain = domain.add(Operation {
-        name: DEPTHWISE_INPUT_GRADIENT,
-        inputs: 2,
-        outputs: 1,
-        kernel: depthwise::InputGradient::new,
-    })?;
-    let domain = domain.add(Operation {
-        name: DEPTHWISE_WEIGHT_GRADIENT,
-        inputs: 2,
-        outputs: 2,
-        kernel: depthwise::WeightGradient::new,
-    })?;
-    let domain = domain.add(Operation { name: MAX_POOL, inputs: 1, outputs: 1, kernel: |_| Ok(max_pool::forward) })?;
-    let domain =
-        domain.add(Operation { name: MAX_POOL_GRADIENT, inputs: 2, outputs: 1, kernel: |_| Ok(max_pool::gradient) })?;
-    domain.add(Operation { name: RELU_GRADIENT, inputs: 2, outputs: 1, kernel: relu::Gradient::new })
+    OperatorDomain::new(DOMAIN)?
+        .add(Operation::new(CONVOLUTION_WEIGHT_GRADIENT, 2, 2, convolution::WeightGradient::new))?
+        .add(Operation::new(CONVOLUTION_INPUT_GRADIENT, 2, 1, convolution::InputGradient::new))?
+        .add(Operation::new(DEPTHWISE, 3, 1, depthwise::Forward::new))?
+        .add(Operation::new(DEPTHWISE_INPUT_GRADIENT, 2, 1, depthwise::InputGradient::new))?
+        .add(Operation::new(DEPTHWISE_WEIGHT_GRADIENT, 2, 2, depthwise::WeightGradient::new))?
+        .add(Operation::new(MAX_POOL, 1, 1, |_| Ok(max_pool::forward)))?
+        .add(Operation::new(MAX_POOL_GRADIENT, 2, 1, |_| Ok(max_pool::gradient)))?
+        .add(Operation::new(RELU_GRADIENT, 2, 1, relu::Gradient::new))
 }
 
 /// One operation, as the engine wants it described.
@@ -72,6 +54,12 @@ struct Operation<K> {
     inputs: usize,
     outputs: usize,
     kernel: fn(&KernelContext) -> Result<K>,
+}
+
+impl<K> Operation<K> {
+    fn new(name: &'static str, inputs: usize, outputs: usize, kernel: fn(&KernelContext) -> Result<K>) -> Self {
+        Self { name, inputs, outputs, kernel }
+    }
 }
 
 impl<K: Kernel + 'static> Operator for Operation<K> {
@@ -126,9 +114,56 @@ fn fill(
     item: usize,
     work: impl Fn(usize, &mut [f32]) + Send + Sync,
 ) -> Result<()> {
-    let some = (output.len() / item).div_ceil(PARTS).max(1);
+    fill_with(&Parts::<()>::default(), context, output, item, |(), first, output| work(first, output))
+}
+
+/// The same, with a working memory for each part.
+fn fill_with<T: Send>(
+    memory: &Parts<T>,
+    context: &ComputeContext,
+    output: &mut [f32],
+    item: usize,
+    work: impl Fn(&mut T, usize, &mut [f32]) + Send + Sync,
+) -> Result<()> {
+    let some = each(output.len() / item);
     let parts: Vec<_> = output.chunks_mut(some * item).map(Mutex::new).collect();
-    context.par_for(parts.len(), 0, |at| work(at * some, &mut locked(&parts[at])))
+    context.par_for(parts.len(), 0, |at| work(&mut memory.part(at), at * some, &mut locked(&parts[at])))
+}
+
+/// What the parts of an operation work in. It is kept from step to step, for its memory's sake.
+struct Parts<T>([Mutex<T>; PARTS]);
+
+impl<T: Default> Default for Parts<T> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl<T: Send> Parts<T> {
+    fn part(&self, at: usize) -> MutexGuard<'_, T> {
+        locked(&self.0[at])
+    }
+
+    /// Has several threads work on some of this many items each, and adds up what the parts come to: in the first of them.
+    fn sum(
+        &self,
+        context: &ComputeContext,
+        items: usize,
+        work: impl Fn(&mut T, Range<usize>) + Send + Sync,
+        add: impl Fn(&mut T, &T),
+    ) -> Result<MutexGuard<'_, T>> {
+        let some = each(items);
+        let parts = items.div_ceil(some);
+        context.par_for(parts, 0, |at| work(&mut self.part(at), at * some..items.min((at + 1) * some)))?;
+        let mut sum = self.part(0);
+        (1..parts).for_each(|at| add(&mut sum, &self.part(at)));
+        Ok(sum)
+    }
+}
+
+/// How many of so many items a part has, the last one perhaps fewer.
+fn each(items: usize) -> usize {
+    items.div_ceil(PARTS).max(1)
 }
 
 /// Of what several threads each have a part of.

@@ -4,6 +4,8 @@ use api::train::Augmentation;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
+use crate::pixels::cubic;
+
 /// Most by which a picture is drawn larger or smaller.
 const MOST_ZOOM: f32 = 0.15;
 /// Most by which brightness and contrast are changed.
@@ -69,19 +71,20 @@ impl Change {
             return;
         }
         let first = out.len();
-        let rows: Vec<Between> = (0..height).map(|y| Between::of(y, self.down, self.zoom, height)).collect();
-        let columns: Vec<Between> = (0..width).map(|x| Between::of(x, self.right, self.zoom, width)).collect();
+        let n = width as usize * 3;
+        let columns: Vec<Drawn> = (0..width).map(|x| Drawn::of(x, self.right, self.zoom, width)).collect();
         let across = |x: usize| if self.flip { width as usize - 1 - x } else { x };
-        for row in &rows {
+        let mut lines = Vec::with_capacity(height as usize * n);
+        for line in picture.chunks_exact(n) {
             for column in &columns {
-                let value = |y: usize, x: usize, channel: usize| {
-                    f32::from(picture[(y * width as usize + across(x)) * 3 + channel])
-                };
-                for channel in 0..3 {
-                    let line = |y| column.mix(value(y, column.low, channel), value(y, column.high, channel));
-                    out.push(row.mix(line(row.low), line(row.high)).round() as u8);
-                }
+                let pixels = column.from.map(|x| &line[3 * across(x)..][..3]);
+                lines.extend([0, 1, 2].map(|channel| column.sum(pixels.map(|pixel| f32::from(pixel[channel])))));
             }
+        }
+        for y in 0..height {
+            let row = Drawn::of(y, self.down, self.zoom, height);
+            let lines = row.from.map(|y| &lines[y * n..][..n]);
+            out.extend((0..n).map(|at| row.sum(lines.map(|line| line[at])).round() as u8));
         }
         self.light(&mut out[first..]);
     }
@@ -101,26 +104,27 @@ impl Change {
     }
 }
 
-/// A place between two pixels of a line.
-#[derive(Clone, Copy)]
-struct Between {
-    low: usize,
-    high: usize,
-    /// Of the way from one to the other, 0..=1.
-    share: f32,
+/// The pixels of a line that a place between them is drawn from, and how much of each: by the kernel that brings pictures to
+/// a network's size, so that a changed picture is as sharp as one that is not.
+struct Drawn {
+    from: [usize; 4],
+    shares: [f32; 4],
 }
 
-impl Between {
-    /// Where pixel `at` of a moved and zoomed line comes from.
+impl Drawn {
+    /// Pixel `at` of a moved and zoomed line.
     fn of(at: u32, shift: f32, zoom: f32, side: u32) -> Self {
-        let centre = (side as f32 - 1.0) / 2.0;
-        let from = ((at as f32 - shift - centre) / zoom + centre).clamp(0.0, side as f32 - 1.0);
-        let low = from.floor();
-        Self { low: low as usize, high: (low as usize + 1).min(side as usize - 1), share: from - low }
+        let last = side as f32 - 1.0;
+        let place = ((at as f32 - shift - last / 2.0) / zoom + last / 2.0).clamp(0.0, last);
+        let around = [-1.0, 0.0, 1.0, 2.0].map(|step| place.floor() + step);
+        Self {
+            from: around.map(|pixel| pixel.clamp(0.0, last) as usize),
+            shares: around.map(|pixel| cubic(f64::from(place - pixel)) as f32),
+        }
     }
 
-    fn mix(self, low: f32, high: f32) -> f32 {
-        low + (high - low) * self.share
+    fn sum(&self, values: [f32; 4]) -> f32 {
+        values.iter().zip(self.shares).map(|(value, share)| value * share).sum()
     }
 }
 
@@ -174,7 +178,7 @@ mod tests {
         };
         let ramp: Vec<u8> = [0, 50, 100, 150, 200].iter().flat_map(|&v| [v; 3]).collect();
         assert_eq!(reds(Change { zoom: 2.0, ..Change::default() }, &ramp), [50, 75, 100, 125, 150]);
-        assert_eq!(reds(Change { right: 0.5, ..Change::default() }, &ramp), [0, 25, 75, 125, 175]);
+        assert_eq!(reds(Change { right: 0.5, ..Change::default() }, &ramp), [0, 22, 75, 125, 178]);
         assert_eq!(reds(Change { brightness: 1.5, ..Change::default() }, &ramp), [0, 75, 150, 225, 255]);
         assert_eq!(reds(Change { contrast: 0.5, ..Change::default() }, &ramp), [50, 75, 100, 125, 150]);
     }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Changes when the same [`Key`] would give other values.
-pub const GRAPH_VERSION: u32 = 1;
+pub const GRAPH_VERSION: u32 = 2;
 
 /// What tells the features of the same pictures apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

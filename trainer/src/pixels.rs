@@ -82,7 +82,8 @@ pub fn resampling_matrix(from: u32, to: u32) -> Vec<f32> {
     matrix
 }
 
-fn cubic(x: f64) -> f64 {
+/// How much a pixel this far away gives to a place: nothing from 2 pixels on.
+pub fn cubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
     if x < 1.0 {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Pictures on which engines are compared.
-pub const CHECKED_PICTURES: usize = 32;
+pub const CHECKED_PICTURES: usize = 16;
 
 /// Everything that goes into the file.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::{
 use api::dataset::FileDigest;
 use sha2::{Digest, Sha256};
 
-use crate::{Result, StoreError};
+use crate::{Result, StoreError, check_name};
 
 /// File inside a staging folder that its living writer holds locked.
 const WRITER_LOCK: &str = ".writer";
@@ -193,7 +193,8 @@ fn is_fresh(path: &Path) -> bool {
     age.is_some_and(|age| age < std::time::Duration::from_secs(60))
 }
 
-/// Sub-folders of a folder, sorted; hidden ones and files are passed over. A folder that is not there has none.
+/// Sub-folders of a folder, sorted; files are passed over, and folders that nothing published could be named like, such as
+/// `lost+found`. A folder that is not there has none.
 pub(crate) fn list_dirs(root: &Path) -> Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
@@ -204,7 +205,7 @@ pub(crate) fn list_dirs(root: &Path) -> Result<Vec<(String, PathBuf)>> {
     for entry in entries {
         let entry = entry.map_err(StoreError::read(root))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if !name.starts_with('.') && entry.file_type().is_ok_and(|t| t.is_dir()) {
+        if check_name("folder", &name).is_ok() && entry.file_type().is_ok_and(|t| t.is_dir()) {
             found.push((name, entry.path()));
         }
     }

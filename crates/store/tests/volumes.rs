@@ -133,6 +133,16 @@ fn the_pointer_is_always_a_published_version() {
     assert!(matches!(volumes.set_current("classifier", 3), Err(StoreError::NotFound { .. })));
     assert_eq!(volumes.current("classifier").unwrap(), Some(1));
     assert_eq!(fs::read(volumes.current_link("classifier").join("model.onnx")).unwrap(), [1; 10]);
+}
+
+#[test]
+fn folders_that_nobody_could_have_published_are_passed_over() {
+    let (dir, volumes) = volumes();
+    let draft = ModelDraft { manifest: manifest(), onnx: b"a", results: &results() };
+    volumes.publish_model(draft).unwrap();
+    for folder in ["lost+found", ".hidden", "two words"] {
+        fs::create_dir(dir.path().join("models").join(folder)).unwrap();
+    }
     assert_eq!(volumes.model_names().unwrap(), ["classifier"]);
 }
 

@@ -17,8 +17,9 @@ use crate::{
 const BENEFIT: f64 = 1.0;
 
 /// The same for a backbone that is trained on with as many epochs as its recipe has, if the budget kept it from those or
-/// from all of its rounds: it is passed over only if it is clearly worse. On most data it is better than a head on the
-/// frozen one, and that weighs more than a few pictures do.
+/// from all of its rounds: it is passed over only if it is clearly worse, and recognises fewer pictures besides. On most data
+/// it is better than a head on the frozen one, and that weighs more than a few pictures do, of which one or two that a network
+/// is wrongly sure of can decide the mean cross-entropy.
 ///
 /// # Source
 /// Kornblith et al., "Do better ImageNet models transfer better?", 2019; and our own figures, in `benches/NOTES.md`
@@ -91,14 +92,20 @@ impl Entry {
         self.effort < 1.0 || self.is_cut_short
     }
 
-    /// Standard errors by which it is put in front of where it stands.
-    pub fn benefit(&self) -> f64 {
+    /// Whether it trains a backbone on, by the whole recipe, and the budget kept it from being tried as much as others.
+    fn is_promising(&self) -> bool {
         let usual = Settings::defaults(self.settings.family, self.settings.input_size).epochs;
-        let is_whole_recipe = self.settings.family == Family::FineTune && self.settings.epochs >= usual;
-        match (self.is_tried_in_part(), is_whole_recipe) {
-            (true, true) => BENEFIT_OF_TUNING,
-            _ if self.effort < 1.0 => BENEFIT,
-            _ => 0.0,
+        self.settings.family == Family::FineTune && self.settings.epochs >= usual && self.is_tried_in_part()
+    }
+
+    /// By how much its cross-entropy is less, with the benefit of doubt.
+    pub fn expected_advantage(&self, comparison: &Comparison) -> f64 {
+        let Comparison { advantage, error, accuracies } = *comparison;
+        match self.is_promising() {
+            true if accuracies.0 >= accuracies.1 => (advantage + BENEFIT_OF_TUNING * error).max(f64::MIN_POSITIVE),
+            true => advantage + BENEFIT_OF_TUNING * error,
+            false if self.effort < 1.0 => advantage + BENEFIT * error,
+            false => advantage,
         }
     }
 
@@ -197,7 +204,7 @@ fn means(judged: &[(f64, bool)]) -> (f64, f64) {
 ///
 /// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
 /// was asked about easy pictures only is in front of it only if it was better on them. One that the budget kept from all of
-/// its epochs gets the [benefit of doubt](Entry::benefit). And where rounds differ in their pictures, those that were tried
+/// its epochs gets the [benefit of doubt](Entry::expected_advantage). And where rounds differ in their pictures, those that were tried
 /// most are compared as their [outlook](Entry::outlook) is.
 pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
@@ -210,7 +217,7 @@ pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
         let is_longest = Some(entries[at].rounds()) == most;
         let outlook =
             if is_longest { entries[at].outlook(schedule) - entries[reference].outlook(schedule) } else { 0.0 };
-        comparison.advantage + entries[at].benefit() * comparison.error + outlook
+        entries[at].expected_advantage(&comparison) + outlook
     };
     tried.sort_by(|&a, &b| advantage(b).total_cmp(&advantage(a)).then(a.cmp(&b)));
     tried
@@ -277,6 +284,24 @@ mod tests {
         assert_eq!(ranking(&[worse.clone(), whole.clone()], &schedule)[0], 0, "it has to be clearly worse");
         worse.settings.epochs /= 2;
         assert_eq!(ranking(&[worse, whole], &schedule)[0], 1, "this is not the recipe that is known to be good");
+    }
+
+    #[test]
+    fn the_whole_recipe_is_passed_over_only_if_it_recognises_fewer_pictures_too() {
+        let schedule = schedule();
+        let tuned = |rounds: &[&[f32]]| {
+            let settings = Settings::defaults(Family::FineTune, 32);
+            Entry { settings, effort: 0.5, ..entry(2, rounds, &schedule) }
+        };
+        let order = |tuned: Entry, head: Entry| {
+            let Comparison { advantage, error, .. } = tuned.against(&head, &schedule);
+            assert!(advantage + 2.0 * error < 0.0, "{advantage} ± {error}");
+            ranking(&[head, tuned], &schedule)
+        };
+        let as_many = tuned(&[&[1.0, 1.0, 1.0, -1.0]]);
+        assert_eq!(order(as_many, entry(1, &[&[4.0, 4.0, 4.0, -1.0]], &schedule)), [1, 0]);
+        let fewer = tuned(&[&[1.0, -1.0, -1.0, -1.0]]);
+        assert_eq!(order(fewer, entry(1, &[&[4.0, 4.0, 4.0, 4.0]], &schedule)), [0, 1]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn choose(entries: &[Entry], schedule: &Schedule, affordable: impl Fn(&Entry
             let decided = match theirs >= mine {
                 true if entries[chosen].effort < 1.0 => ", which had all of its epochs",
                 _ if entries[chosen].is_cut_short && comparison.advantage < 0.0 => {
-                    ", which is not clearly better by cross-entropy on the pictures that the budget allowed both"
+                    ", which is not clearly better on the pictures that the budget allowed both"
                 }
                 true if comparison.advantage < 0.0 => ", which gains less from more pictures",
                 true => ", which is no better by cross-entropy",

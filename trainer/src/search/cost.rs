@@ -89,7 +89,7 @@ mod tests {
         };
         let cost = Cost::new(&settings, 330, work);
         assert_eq!((cost.features_seconds, cost.per_picture), (2.0, 400_000_000));
-        assert!((cost.after_seconds - (0.5 + 32.0 * 0.05)).abs() < 1e-9, "{}", cost.after_seconds);
+        assert!((cost.after_seconds - (0.5 + 16.0 * 0.05)).abs() < 1e-9, "{}", cost.after_seconds);
         let expected = 0.1 + 110.0 * (6e-4 + 1.4e-4) + 1.0;
         assert!((cost.fit_seconds - expected).abs() < 1e-9, "{} instead of {expected}", cost.fit_seconds);
     }

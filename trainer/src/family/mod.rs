@@ -2,7 +2,7 @@
 
 mod work;
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::sync::Arc;
 
 use api::{
     model::Backbone as Identity,
@@ -73,10 +73,8 @@ pub struct Fitted {
 
 /// Random variants of each picture whose features heads are fitted on, beside the plain and the mirrored one.
 const HEAD_VARIANTS: u32 = 2;
-/// The same for fine-tuning, where pictures are many and where they are few: what few pictures cannot show, their variants do.
-const FINE_TUNE_VARIANTS: RangeInclusive<u32> = 4..=8;
-/// How many random variants of all pictures together are enough for fine-tuning.
-const ENOUGH_VARIANTS: usize = 2000;
+/// The same for fine-tuning.
+const FINE_TUNE_VARIANTS: u32 = 4;
 /// Fewer random variants than this are too little augmentation for fine-tuning; it then computes them as it goes.
 const LEAST_FINE_TUNE_VARIANTS: u32 = 2;
 /// What the variants of all pictures may take together, in bytes.
@@ -225,9 +223,7 @@ impl Fitting<'_> {
         let values: i64 = frozen.output().iter().product();
         let bytes = 4 * values as usize * self.task.pictures.len().max(1);
         let room = u32::try_from(MOST_BYTES / bytes).unwrap_or(u32::MAX);
-        let enough = u32::try_from(ENOUGH_VARIANTS / self.task.pictures.len().max(1)).unwrap_or(u32::MAX);
-        let wanted = enough.clamp(*FINE_TUNE_VARIANTS.start(), *FINE_TUNE_VARIANTS.end());
-        let random = room.saturating_sub(2).min(wanted);
+        let random = room.saturating_sub(2).min(FINE_TUNE_VARIANTS);
         (random >= LEAST_FINE_TUNE_VARIANTS)
             .then(|| Variant::of(self.settings.augmentation, self.settings.seed, random))
     }

@@ -204,8 +204,8 @@ fn means(judged: &[(f64, bool)]) -> (f64, f64) {
 ///
 /// Each is measured against the best of those that were tried most, on the pictures that both were asked about: one that
 /// was asked about easy pictures only is in front of it only if it was better on them. One that the budget kept from all of
-/// its epochs gets the [benefit of doubt](Entry::expected_advantage). And where rounds differ in their pictures, those that were tried
-/// most are compared as their [outlook](Entry::outlook) is.
+/// its epochs gets the [benefit of doubt](Entry::expected_advantage). And where rounds differ in their pictures, those that
+/// were tried most are compared as their [outlook](Entry::outlook) is.
 pub fn ranking(entries: &[Entry], schedule: &Schedule) -> Vec<usize> {
     let mut tried: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].was_tried()).collect();
     let most = tried.iter().map(|&at| entries[at].rounds()).max();

@@ -1,10 +1,10 @@
 """How good a search's choice is on pictures that it never saw: a folder is cut into parts, each kept apart in turn.
 
-    ORT_DYLIB_PATH=... FOVEA_BACKBONES=... python3 benches/folds.py --pictures FOLDER [--parts 5]
+    ORT_DYLIB_PATH=... FOVEA_BACKBONES=... python3 benches/folds.py --pictures FOLDER [--parts 5] [--seed 1]
 
-For each part: `fovea dataset add` of the others as `train/` and of the part as `test/`, `fovea train` with nothing stated,
-and `fovea evaluate` on the test split; beside it the baseline, a linear head on frozen EfficientNet-lite0 with its
-defaults. Every picture is asked about once, by a network that was chosen and fitted without it. Names decide the parts,
+For each part: `fovea dataset add` of the others as `train/` and of the part as `test/`, `fovea train` with nothing stated
+but a seed, and `fovea evaluate` on the test split; beside it the baseline, a linear head on frozen EfficientNet-lite0 with
+its defaults. Every picture is asked about once, by a network that was chosen and fitted without it. Names decide the parts,
 in turn within each class. The last row is of all parts together, with its 95 % interval (Wilson).
 """
 
@@ -49,6 +49,7 @@ def main():
     arguments.add_argument("--program", default=str(HERE.parent / "target/release/fovea"))
     arguments.add_argument("--pictures", type=pathlib.Path, required=True, help="a folder per class")
     arguments.add_argument("--parts", type=int, default=5)
+    arguments.add_argument("--seed", type=int, default=1, help="of the runs; the parts stay the same")
     given = arguments.parse_args()
     classes = sorted(path for path in given.pictures.iterdir() if path.is_dir())
     print("| part | the search's choice | loss | training | linear head on lite0 | loss | training |")
@@ -61,7 +62,8 @@ def main():
             run(given.program, data, "dataset", "add", str(folder))
             cells = []
             for total, settings in zip(sums, [[], BASELINE]):
-                right, n, loss, seconds = evaluated(given.program, data, folder, settings)
+                seeded = [*settings, "--seed", str(given.seed)]
+                right, n, loss, seconds = evaluated(given.program, data, folder, seeded)
                 total[0], total[1], total[2] = total[0] + right, total[1] + n, total[2] + loss * n
                 cells.append(f"{right} of {n} | {loss:.3f} | {seconds:.0f} s")
             print(f"| {part + 1} |", " | ".join(cells), "|", flush=True)

@@ -133,6 +133,7 @@ fn the_pointer_is_always_a_published_version() {
     assert!(matches!(volumes.set_current("classifier", 3), Err(StoreError::NotFound { .. })));
     assert_eq!(volumes.current("classifier").unwrap(), Some(1));
     assert_eq!(fs::read(volumes.current_link("classifier").join("model.onnx")).unwrap(), [1; 10]);
+    assert_eq!(volumes.model_names().unwrap(), ["classifier"]);
 }
 
 #[test]
